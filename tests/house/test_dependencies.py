@@ -1,0 +1,58 @@
+"""What is imported is declared; what is declared is used and argues for itself in docs/DEPENDENCIES.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# Where the name to import is not the name to install. numba pins llvmlite to the one version it works with.
+IMPORTED_AS = {"pillow": {"PIL"}, "numba": {"numba", "llvmlite"}}
+
+
+def names(requirements: list[str]) -> set[str]:
+    """`numba>=0.68` -> numba."""
+    return {re.match(r"[A-Za-z0-9_-]+", text)[0] for text in requirements}  # type: ignore[index]
+
+
+def importable(distribution: str) -> set[str]:
+    return IMPORTED_AS.get(distribution, {distribution.replace("-", "_")})
+
+
+def imported() -> set[str]:
+    """Top-level names of everything that gemmary/ imports from outside."""
+    found: set[str] = set()
+    for path in (ROOT / "gemmary").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"gemmary"}
+
+
+CORE = names(PROJECT["dependencies"])
+EXTRAS = {extra: names(listed) for extra, listed in PROJECT["optional-dependencies"].items()}
+
+
+def test_imports_are_declared() -> None:
+    users = CORE.union(*(listed for extra, listed in EXTRAS.items() if extra != "dev"))
+    assert imported() - set().union(*map(importable, users)) == set()
+
+
+@pytest.mark.parametrize("distribution", sorted(CORE))
+def test_core_dependency_is_used(distribution: str) -> None:
+    assert importable(distribution) & imported()
+
+
+def test_every_dependency_argues_for_itself() -> None:
+    argued = set(
+        re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/DEPENDENCIES.md").read_text("utf-8"), re.MULTILINE)
+    )
+    assert argued == CORE.union(*EXTRAS.values())
