@@ -37,7 +37,7 @@ bench: $(VENV)/.dev ## every table of docs/BENCH.md: bench/*.py, one after the o
 	@set -e; for script in bench/*.py; do echo "== $$script" >&2; $(VENV)/bin/python "$$script"; done
 
 docs: $(VENV)/.core ## write docs/cli.md anew from --help
-	@$(VENV)/bin/python docs/write_cli.py > docs/cli.md
+	@page=$$($(VENV)/bin/python docs/write_cli.py) && printf '%s\n' "$$page" > docs/cli.md
 
 clean: ## remove the environment, caches and builds; trained models in runs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

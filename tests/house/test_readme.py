@@ -42,7 +42,7 @@ def help_page(verb: str) -> str:
     """What `gemmary <verb> --help` prints; no such verb is a failure."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, verb, "--help"],
-        cwd=ROOT, env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}, capture_output=True, text=True,
+        cwd=ROOT, env=os.environ | {"TYPER_USE_RICH": "0", "NO_COLOR": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, f"gemmary {verb} --help: {done.stderr}"
     return done.stdout
