@@ -1,0 +1,1 @@
+"""Files <-> tensors: GGUF, safetensors, names, config readers; opening is strict, saving atomic."""

@@ -1,0 +1,249 @@
+"""A model on disk, whichever way it is stored: its Config and its tensors under our names.
+
+Opening is strict: every tensor that the Config calls for must be there once, in its exact shape, and no
+other. It reads headers only; tensors are read when their values are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..config import Config
+from ..errors import ModelFileError, UnsupportedModelError
+from .fields import shown
+from .gguf import GGUFFile, read_gguf
+from .ggufconfig import config_from_gguf
+from .huggingface import config_from_json
+from .names import HEAD, expected_shapes, from_gguf, from_huggingface, is_norm, is_vision
+from .safetensors import SafetensorsFile, inside, read_safetensors, read_shards
+from .strictjson import read_object
+from .tensor import FLOATS, Floats, Tensor, TensorInfo
+from .vocabulary import TokenizerFiles, Vocabulary, vocabulary_from_gguf
+
+CONFIG_BYTES = 1 << 20
+TABLE_ROWS = (262_144, 262_208)  # with and without the rows that no token uses (spec/gemma3.md, 6.1)
+COMPARED = 16 << 20  # bytes at a time
+
+Found = dict[str, TensorInfo]
+
+
+class Tensors(Mapping[str, Tensor]):
+    """Tensors by our names, in the order of the forward pass. Each look-up checks that the file is whole."""
+
+    def __init__(self, infos: Found, gain_offset: float) -> None:
+        self._infos = infos
+        self._gain_offset = gain_offset
+
+    def __getitem__(self, name: str) -> Tensor:
+        info = self._infos[name]
+        offset = self._gain_offset if is_norm(name) else 0.0
+        return Tensor(name, info.shape, info.known_format(), info.raw(), offset)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model.
+
+    `embed_scale` is what embeddings are multiplied by. `metadata` is config.json or the GGUF metadata, as
+    parsed. `set_aside` names the file's vision tensors, which the text decoder does not use.
+    """
+
+    path: Path
+    config: Config
+    tensors: Tensors
+    vocabulary: Vocabulary | TokenizerFiles
+    metadata: Mapping[str, object]
+    embed_scale: float
+    file_bytes: int
+    set_aside: tuple[str, ...]
+
+    def gain(self, name: str) -> Floats:
+        """The multiplier 1 + w of a norm, float32 [width]."""
+        return self.tensors[name].gain()
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors of the decoder."""
+        return sum(math.prod(shape) for shape in expected_shapes(self.config).values())
+
+    def groups(self) -> dict[str, dict[str, int]]:
+        """Bytes by kind of tensor (`embed`, `q`, ..., `norm` for all norms), then by number format."""
+        groups: dict[str, dict[str, int]] = {}
+        for name in self.tensors:
+            tensor = self.tensors[name]
+            kind = "norm" if is_norm(name) else name.rpartition(".")[2]
+            formats = groups.setdefault(kind, {})
+            formats[tensor.format.name] = formats.get(tensor.format.name, 0) + len(tensor.raw)
+        return groups
+
+
+def open_checkpoint(path: str | os.PathLike[str], exact_scale: bool = False) -> Checkpoint:
+    """Open a GGUF file, or a folder with config.json and *.safetensors.
+
+    `exact_scale` keeps the embedding scale sqrt(width) unrounded, as llama.cpp does; else it is rounded to
+    the dtype that the embedding is stored in, GGUF counting as bf16 (spec/gemma3.md, 2.2).
+    ModelFileError: damaged, incomplete or hostile. UnsupportedModelError: sound, but not a Gemma 3 that
+    Gemmary runs.
+    """
+    path = Path(path)
+    checkpoint = _open_folder(path) if path.is_dir() else _open_gguf(path)
+    return replace(checkpoint, embed_scale=math.sqrt(checkpoint.config.width)) if exact_scale else checkpoint
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    if path.suffix == ".safetensors":
+        raise ModelFileError(path, "is a part of a model; give the folder that holds it and its config.json")
+    file = read_gguf(path)
+    config = config_from_gguf(file.metadata, path)
+    vocabulary = vocabulary_from_gguf(file.metadata, path)
+    found, aside = _canonical(file, from_gguf)
+    rows = _table_rows(found, path)
+    if rows < config.vocab:
+        raise ModelFileError(path, f"the embedding has {rows:,} rows for {config.vocab:,} tokens")
+    config = replace(config, vocab=rows)
+    infos = _strict(found, config, path)
+    scale = _rounded(math.sqrt(config.width), "BF16")
+    return Checkpoint(path, config, Tensors(infos, 0.0), vocabulary, file.metadata, scale, file.size, aside)
+
+
+def _open_folder(path: Path) -> Checkpoint:
+    values = _config_json(path)
+    config = config_from_json(values, path / "config.json")
+    file = _weights(path)
+    found, aside = _canonical(file, from_huggingface)
+    rows = _table_rows(found, path)
+    if rows != config.vocab and not {rows, config.vocab} <= set(TABLE_ROWS):
+        raise ModelFileError(path, f"the embedding has {rows:,} rows, but config.json says {config.vocab:,}")
+    config = replace(config, vocab=rows)
+    infos = _strict(found, config, path)
+    scale = _rounded(math.sqrt(config.width), infos["embed"].known_format().name)
+    files = TokenizerFiles(_optional(path, "tokenizer.model"), _optional(path, "tokenizer.json"))
+    return Checkpoint(path, config, Tensors(infos, 1.0), files, values, scale, file.size, aside)
+
+
+def _config_json(folder: Path) -> dict[str, object]:
+    if not (folder / "config.json").exists():
+        if any(folder.glob("*.gguf")):
+            raise ModelFileError(folder, "has no config.json, but GGUF files; give one of them by its name")
+        raise ModelFileError(
+            folder, "has no config.json; give a .gguf file or a folder of a Hugging Face model"
+        )
+    return read_object(inside(folder, "config.json"), CONFIG_BYTES)
+
+
+def _weights(folder: Path) -> SafetensorsFile:
+    whole, index = "model.safetensors", "model.safetensors.index.json"
+    if (folder / whole).exists():
+        return read_safetensors(inside(folder, whole))
+    if (folder / index).exists():
+        return read_shards(inside(folder, index))
+    others = sorted(part.name for part in folder.glob("*.safetensors"))
+    if len(others) == 1:
+        return read_safetensors(inside(folder, others[0]))
+    if others:
+        raise ModelFileError(
+            folder, f"has {len(others)} .safetensors files, but no {index} to say what is in them"
+        )
+    if any(folder.glob("pytorch_model*.bin")):
+        raise UnsupportedModelError(
+            f"{folder}: the weights are in pytorch_model.bin, a pickle, which can run code: it is not read. "
+            "Take the model's .safetensors files, or convert it with transformers: save_pretrained(folder)"
+        )
+    raise ModelFileError(folder, "has no .safetensors file")
+
+
+def _optional(folder: Path, name: str) -> Path | None:
+    return inside(folder, name) if (folder / name).exists() else None
+
+
+def _canonical(
+    file: GGUFFile | SafetensorsFile, ours: Callable[[str], str | None]
+) -> tuple[Found, tuple[str, ...]]:
+    """The text decoder's tensors under our names, and the names of the vision tensors."""
+    found: Found = {}
+    aside: list[str] = []
+    unknown: list[str] = []
+    for name, info in file.tensors.items():
+        if is_vision(name):
+            aside.append(name)
+        elif (our := ours(name)) is None:
+            unknown.append(name)
+        elif our in found:
+            raise ModelFileError(file.path, f"{shown(name)} and {shown(found[our].name)} are the same tensor")
+        else:
+            found[our] = info
+    if unknown:
+        raise ModelFileError(file.path, f"holds tensors that Gemma 3 does not have: {_some(unknown)}")
+    _check_tied(found, file.path)
+    return found, tuple(aside)
+
+
+def _check_tied(found: Found, path: Path) -> None:
+    """Drop an output head that repeats the embedding; any other head is not Gemma 3's."""
+    head, embed = found.pop(HEAD, None), found.get("embed")
+    if head is None or embed is None:
+        return
+    same = (head.shape, head.kind, head.nbytes) == (embed.shape, embed.kind, embed.nbytes)
+    for start in range(0, head.nbytes if same else 0, COMPARED):
+        part = slice(start, start + COMPARED)
+        same = same and np.array_equal(head.raw()[part], embed.raw()[part])
+    if not same:
+        raise UnsupportedModelError(
+            f"{path}: {head.name!r} differs from the embedding; Gemma 3 uses one table for both"
+        )
+
+
+def _table_rows(found: Found, path: Path) -> int:
+    if "embed" not in found:
+        raise ModelFileError(path, "lacks the embedding table (token_embd.weight or embed_tokens.weight)")
+    return found["embed"].shape[0] if found["embed"].shape else 0
+
+
+def _strict(found: Found, config: Config, path: Path) -> Found:
+    """`found` in the order of the forward pass, if it is exactly what `config` calls for."""
+    expected = expected_shapes(config)
+    if missing := [name for name in expected if name not in found]:
+        raise ModelFileError(path, f"lacks {len(missing)} of {len(expected)} tensors: {_some(missing)}")
+    if extra := [found[name].name for name in found if name not in expected]:
+        raise ModelFileError(
+            path, f"holds {len(extra)} tensors more than {config.layers} layers have: {_some(extra)}"
+        )
+    for name, shape in expected.items():
+        info = found[name]
+        if info.shape != shape:
+            raise ModelFileError(
+                path, f"tensor {shown(info.name)} is {list(info.shape)}, but must be {list(shape)}"
+            )
+        if is_norm(name) and info.known_format().name not in FLOATS:
+            raise UnsupportedModelError(
+                f"{path}: norm {shown(info.name)} is {info.kind}; norms must be floats"
+            )
+        info.known_format()
+    return {name: found[name] for name in expected}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(shown, names[:4])) + (", ..." if len(names) > 4 else "")
+
+
+def _rounded(value: float, kind: str) -> float:
+    """`value` rounded to the nearest number of a float format, ties to even; F32 leaves it unrounded."""
+    if kind == "F32":
+        return value
+    if kind == "F16":
+        return float(np.float16(value))
+    bits = int(np.float32(value).view(np.uint32))
+    upper = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000
+    return float(np.uint32(upper).view(np.float32))
