@@ -88,9 +88,8 @@ def read_shards(index: str | os.PathLike[str]) -> SafetensorsFile:
         size += part.size
     missing = [name for name in where if name not in tensors]
     if missing:
-        raise ModelFileError(
-            index, f"promises tensor {shown(missing[0])}, which is not in {where[missing[0]]}"
-        )
+        name = missing[0]
+        raise ModelFileError(index, f"promises tensor {shown(name)}, which is not in {where[name]}")
     return SafetensorsFile(index, tensors, {}, size)
 
 
@@ -115,9 +114,7 @@ def _header(path: Path, file: BinaryIO) -> tuple[dict[str, object], int, int]:
     if size < 8 or length > size - 8:
         raise ModelFileError(path, "ends within its header: is the download complete?")
     if length > HEADER_BYTES:
-        raise ModelFileError(
-            path, f"has a header of {length:,} bytes, more than the {HEADER_BYTES:,} allowed"
-        )
+        raise ModelFileError(path, f"has a header of {length:,} bytes; a model needs less")
     data = file.read(length)
     if data[:1] != b"{":
         raise ModelFileError(path, "is not a safetensors file: its header does not begin with '{'")
@@ -131,15 +128,11 @@ def _info(name: str, entry: object, start: int, file: MappedFile) -> TensorInfo:
     if not isinstance(dtype, str) or dtype not in WIDTHS:
         raise ModelFileError(file.path, f"tensor {shown(name)} has the unknown dtype {shown(dtype)}")
     if not _sizes(shape) or len(shape) > DIMENSIONS or not _sizes(offsets, 1 << 63) or len(offsets) != 2:
-        raise ModelFileError(
-            file.path, f"tensor {shown(name)} has a shape or offsets that are not proper numbers"
-        )
+        raise ModelFileError(file.path, f"tensor {shown(name)} has an improper shape or data_offsets")
     begin, end = offsets
     if end - begin != math.prod(shape) * WIDTHS[dtype]:
-        raise ModelFileError(
-            file.path,
-            f"tensor {shown(name)} is {end - begin:,} bytes long, but {dtype} {shape} needs another length",
-        )
+        has = f"has {end - begin:,} bytes, which is not what {dtype} {shape} takes"
+        raise ModelFileError(file.path, f"tensor {shown(name)} {has}")
     return TensorInfo(name, tuple(shape), FORMATS.get(dtype), dtype, start + begin, end - begin, file)
 
 
