@@ -1,0 +1,78 @@
+"""What a request gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length", "context_full", "cancelled", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One token of the answer: its log-probability, and the best alternatives (id, text, log-probability)."""
+
+    id: int
+    text: str
+    logprob: float
+    top: tuple[tuple[int, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts. `cached_tokens` of the prompt came from the prefix cache."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of prefill and decode, and the speeds that follow."""
+
+    prefill: float
+    decode: float
+    prefill_tokens: int
+    decode_tokens: int
+
+    @property
+    def prefill_speed(self) -> float:
+        """Prompt tokens computed a second."""
+        return self.prefill_tokens / self.prefill if self.prefill else 0.0
+
+    @property
+    def decode_speed(self) -> float:
+        """Answer tokens a second."""
+        return self.decode_tokens / self.decode if self.decode else 0.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a streamed answer. The last one has finish_reason, usage and timings."""
+
+    text: str
+    ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer."""
+
+    text: str
+    ids: tuple[int, ...]
+    message: dict[str, Any]
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    tool_calls: tuple[Any, ...] = field(default=())
+    logprobs: tuple[TokenLogprob, ...] | None = None

@@ -1,0 +1,1 @@
+"""Gemma's operations, array to array, in one table with several makers (see `contract`)."""

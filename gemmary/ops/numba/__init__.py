@@ -1,0 +1,1 @@
+"""The CPU op table: NumPy arrays and compiled loops over packed weights. Never imports torch."""

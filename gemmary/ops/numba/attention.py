@@ -1,0 +1,104 @@
+"""Softmax attention over pages of 64 keys.
+
+What a token sees is one interval of positions [first, last]. Scores are summed over H in order, exponentials
+in 64 lanes (lane = position mod 64) and a fixed tree, values in the order of positions: the result of a token does
+not depend on what else is in the step, nor on where the step began.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from ..contract import PAGE
+from .scalar import exp, fma
+
+_ZERO = np.float32(0)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def append(
+    k: np.ndarray, v: np.ndarray, keys: np.ndarray, values: np.ndarray,
+    tables: np.ndarray, seq: np.ndarray, pos: np.ndarray,
+) -> None:  # fmt: skip
+    """Write k, v [T, K*H] into the pages; keys are stored transposed."""
+    _, shared, head, _ = keys.shape
+    for t in range(len(pos)):
+        page, slot = tables[seq[t], pos[t] // PAGE], pos[t] % PAGE
+        for g in range(shared):
+            for h in range(head):
+                keys[page, g, h, slot] = k[t, g * head + h]
+                values[page, g, slot, h] = v[t, g * head + h]
+
+
+@njit(inline="always")  # type: ignore[untyped-decorator]
+def _score_page(
+    q: np.ndarray, at: int, scale: np.float32, keys: np.ndarray, page: int, group: int,
+    scores: np.ndarray, offset: int,
+) -> None:  # fmt: skip
+    """scores[offset + j] = scale * q . key j, for all 64 slots of a page."""
+    for j in range(PAGE):
+        scores[offset + j] = _ZERO
+    for h in range(keys.shape[2]):
+        x = q[at + h]
+        for j in range(PAGE):
+            scores[offset + j] = fma(x, keys[page, group, h, j], scores[offset + j])
+    for j in range(PAGE):
+        scores[offset + j] = np.float32(scores[offset + j] * scale)
+
+
+@njit(inline="always")  # type: ignore[untyped-decorator]
+def _exponentials(scores: np.ndarray, low: int, high: int, lanes: np.ndarray) -> np.float32:
+    """Replace scores[low:high] by e^(score - max) and the rest by 0; return their sum."""
+    peak = scores[low]
+    for j in range(low, high):
+        peak = max(peak, scores[j])
+    for j in range(low):
+        scores[j] = _ZERO
+    for j in range(high, len(scores)):
+        scores[j] = _ZERO
+    for j in range(low, high):
+        scores[j] = exp(np.float32(scores[j] - peak))
+    for j in range(PAGE):
+        lanes[j] = _ZERO
+    for start in range(0, len(scores), PAGE):
+        for j in range(PAGE):
+            lanes[j] = np.float32(lanes[j] + scores[start + j])
+    width = PAGE // 2
+    while width:
+        for j in range(width):
+            lanes[j] = np.float32(lanes[j] + lanes[j + width])
+        width //= 2
+    return lanes[0]
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def attend(
+    q: np.ndarray, keys: np.ndarray, values: np.ndarray, tables: np.ndarray, seq: np.ndarray,
+    first: np.ndarray, last: np.ndarray, scale: np.float32, out: np.ndarray,
+) -> None:  # fmt: skip
+    """out [T, N*H] from q [T, N*H]; token t sees positions first[t] .. last[t] of its sequence."""
+    _, shared, head, _ = keys.shape
+    rows, width = q.shape
+    heads = width // head
+    flat = q.reshape(-1)
+    for item in prange(rows * heads):
+        t, n = item // heads, item % heads
+        group = n // (heads // shared)
+        tile, end = first[t] // PAGE, last[t] // PAGE + 1
+        scores = np.empty((end - tile) * PAGE, np.float32)
+        lanes = np.empty(PAGE, np.float32)
+        for p in range(tile, end):
+            page = tables[seq[t], p]
+            _score_page(flat, t * width + n * head, scale, keys, page, group, scores, (p - tile) * PAGE)
+        low, high = first[t] - tile * PAGE, last[t] + 1 - tile * PAGE
+        total = _exponentials(scores, low, high, lanes)
+        for h in range(head):
+            out[t, n * head + h] = _ZERO
+        for j in range(low, high):
+            page, slot = tables[seq[t], tile + j // PAGE], j % PAGE
+            weight = scores[j]
+            for h in range(head):
+                out[t, n * head + h] = fma(weight, values[page, group, slot, h], out[t, n * head + h])
+        for h in range(head):
+            out[t, n * head + h] = np.float32(out[t, n * head + h] / total)

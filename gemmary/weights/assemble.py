@@ -1,0 +1,69 @@
+"""A checkpoint -> a decoder that runs: on the CPU engine (packed bytes as they lie) or as torch modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..model.text import Gain, Layer, Text, attention_of
+from .checkpoint import Checkpoint
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from ..model.modules import TextModule
+
+NORMS = ("attn_norm", "q_norm", "k_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm")
+LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+def packed_text(checkpoint: Checkpoint) -> Text:
+    """The decoder on the CPU engine. Weights stay in their file format, memory-mapped."""
+    from ..ops.numba.table import NumbaOps
+
+    ops = NumbaOps()
+    config = checkpoint.config
+
+    def gain(name: str) -> Gain:
+        return Gain(checkpoint.gain(name), config.norm_eps)
+
+    def layer(index: int) -> Layer:
+        prefix = f"layers.{index}."
+        parts: dict[str, Any] = {name: gain(prefix + name) for name in NORMS}
+        parts |= {name: _packed(checkpoint.tensors[prefix + name]) for name in LINEARS}
+        return Layer(ops=ops, rope=config.rope(index), attention=attention_of(config, index), **parts)
+
+    return Text(
+        config=config,
+        ops=ops,
+        table=_packed(checkpoint.tensors["embed"]),
+        layers=tuple(layer(i) for i in range(config.layers)),
+        norm=gain("norm"),
+        embed_scale=checkpoint.embed_scale,
+    )
+
+
+def _packed(tensor: Tensor) -> Any:
+    from ..ops.numba.linear import PackedLinear
+
+    rows, columns = tensor.shape
+    raw = tensor.raw
+    if raw.ctypes.data % 4 and tensor.format.block == 1:
+        raw = raw.copy()  # a file may place floats at odd addresses; words must be aligned
+    return PackedLinear(tensor.format, raw, rows, columns)
+
+
+def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:
+    """The decoder as torch modules in float32, for the reference path and for training."""
+    from ..model.modules import TextModule
+
+    model = TextModule(checkpoint.config, ops, checkpoint.embed_scale)
+    model.load_arrays({name: _stored(checkpoint, name) for name in checkpoint.tensors})
+    return model
+
+
+def _stored(checkpoint: Checkpoint, name: str) -> np.ndarray:
+    """Values as a module stores them: norms without their 1."""
+    if name.rpartition(".")[2] in (*NORMS, "norm"):
+        return checkpoint.gain(name) - np.float32(1)
+    return np.array(checkpoint.tensors[name].values(), np.float32)
