@@ -136,10 +136,8 @@ def _open_folder(path: Path) -> Checkpoint:
 def _config_json(folder: Path) -> dict[str, object]:
     if not (folder / "config.json").exists():
         if any(folder.glob("*.gguf")):
-            raise ModelFileError(folder, "has no config.json, but GGUF files; give one of them by its name")
-        raise ModelFileError(
-            folder, "has no config.json; give a .gguf file or a folder of a Hugging Face model"
-        )
+            raise ModelFileError(folder, "has no config.json, but GGUF files: give one of them by its name")
+        raise ModelFileError(folder, "has no config.json: give a .gguf file, or the folder of a model")
     return read_object(inside(folder, "config.json"), CONFIG_BYTES)
 
 
@@ -153,9 +151,7 @@ def _weights(folder: Path) -> SafetensorsFile:
     if len(others) == 1:
         return read_safetensors(inside(folder, others[0]))
     if others:
-        raise ModelFileError(
-            folder, f"has {len(others)} .safetensors files, but no {index} to say what is in them"
-        )
+        raise ModelFileError(folder, f"has {len(others)} .safetensors files, but no {index}: fetch it too")
     if any(folder.glob("pytorch_model*.bin")):
         raise UnsupportedModelError(
             f"{folder}: the weights are in pytorch_model.bin, a pickle, which can run code: it is not read. "
@@ -218,7 +214,7 @@ def _strict(found: Found, config: Config, path: Path) -> Found:
         raise ModelFileError(path, f"lacks {len(missing)} of {len(expected)} tensors: {_some(missing)}")
     if extra := [found[name].name for name in found if name not in expected]:
         raise ModelFileError(
-            path, f"holds {len(extra)} tensors more than {config.layers} layers have: {_some(extra)}"
+            path, f"holds {len(extra)} tensors beyond its {config.layers} layers: {_some(extra)}"
         )
     for name, shape in expected.items():
         info = found[name]

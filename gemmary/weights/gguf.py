@@ -257,8 +257,8 @@ def _table(header: _Header, entries: list[_Entry], alignment: int, file: MappedF
     table: dict[str, TensorInfo] = {}
     start = end = _padded(header.position, alignment)
     ordered = sorted(entries, key=lambda entry: entry[3])
-    following = [start + entry[3] for entry in ordered[1:]] + [header.size]
-    for (name, shape, kind, offset), after in zip(ordered, following, strict=True):
+    borders = [start + entry[3] for entry in ordered] + [header.size]
+    for (name, shape, kind, offset), after in zip(ordered, borders[1:], strict=True):
         header.place = f"tensor {shown(name)}"
         begin = _padded(end, alignment)
         if name in table:

@@ -215,3 +215,20 @@ def write_smallest_folder(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(smallest_json()))
     (folder / "model.safetensors").write_bytes(safetensors_bytes(header, data))
     return folder
+
+
+def gguf_header(
+    metadata: dict[str, GGUFValue], tensors: dict[str, tuple[tuple[int, ...], str]]
+) -> tuple[bytes, int]:
+    """A header, padded, for tensors (row-major shape, format) that follow side by side, and their bytes."""
+    file, offset = Marked(), 0
+    file.data += b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    for key, (code, value) in metadata.items():
+        file.text(key.encode())
+        _put_value(file, code, value)
+    for name, (shape, kind) in tensors.items():
+        format = FORMATS[kind]
+        file.data += words(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape[::-1])
+        file.put("IQ", format.ggml_id, offset)
+        offset += -(-int(np.prod(shape[:-1])) * format.row_bytes(shape[-1]) // 32) * 32
+    return bytes(file.data) + bytes(-len(file.data) % 32), offset

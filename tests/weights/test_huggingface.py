@@ -175,8 +175,8 @@ def test_other_models_are_unsupported(name: str) -> None:
 
 
 WHOLE = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "intermediate_size", "sliding_window", "max_position_embeddings",
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "intermediate_size", "sliding_window", "max_position_embeddings",
 )  # fmt: skip
 REAL = ("query_pre_attn_scalar", "rms_norm_eps", "rope_theta", "rope_local_base_freq")
 NOT_NUMBERS = (True, "4", None, [4], {}, float("nan"), float("inf"), -1, 0, 10**13, 1 << 63, 10**40)
