@@ -31,7 +31,7 @@ class Constraint(Protocol):
         """Take the chosen token; True when nothing may follow."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     """One text to continue."""
 
@@ -72,7 +72,7 @@ def generate(runner: Runner, thread: EngineThread, request: Request, run: Run) -
     except Cancelled:
         run.end = "cancelled"
     except GeneratorExit:
-        run.end = "cancelled"
+        run.end = run.end or "cancelled"
         raise
     except GemmaryError:
         thread.run(runner.snapshots.clear)  # whatever went wrong must not be read by the next request

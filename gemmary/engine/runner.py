@@ -14,7 +14,7 @@ from ..config import Config
 from ..errors import MemoryBudgetError
 from ..model.pages import Pages, Sequence, pages_needed
 from ..model.text import Decoder, hidden
-from ..ops.contract import GLOBAL, LOCAL, LayerPages, Want, pack
+from ..ops.contract import GLOBAL, LOCAL, Full, LayerPages, Targets, Want, pack
 from .prefix import Snapshots
 
 MAX_CHUNK = 256
@@ -63,6 +63,22 @@ class Runner:
     def head(self, states: Any, want: Want) -> Any:
         """Logits of hidden states, as wanted."""
         return self.decoder.ops.head(states, self.decoder.table, want)
+
+    def rows(self, ids: list[int], rows: list[int], want: Full | Targets) -> Any:
+        """Logits or scores of chosen rows of a text, in the order of `rows`; the text is not remembered."""
+        sequence, never = Sequence(), threading.Event()
+        order = np.argsort(rows, kind="stable")
+        states = []
+        try:
+            for start in range(0, max(rows) + 1, MAX_CHUNK):
+                part = ids[start : start + MAX_CHUNK]
+                inside = [rows[i] - start for i in order if start <= rows[i] < start + len(part)]
+                states.append(np.asarray(self.step(sequence, part, inside, never)))
+        finally:
+            self.pages.release(sequence)
+        kept = np.empty_like(np.concatenate(states))
+        kept[order] = np.concatenate(states)
+        return self.head(kept, want)
 
     def _reserve(self, sequence: Sequence, count: int) -> None:
         while not self.pages.room(sequence, count):

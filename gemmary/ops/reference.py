@@ -135,7 +135,7 @@ class Reference:
         return normalise(x[step.rows], norm)
 
     def head(self, h: Tensor, table: Any, want: Want) -> Any:
-        logits = h @ table.weight.float().T
+        logits = self._tensor(h) @ table.weight.float().T
         if isinstance(want, Full):
             return logits
         lse = logits.logsumexp(-1).numpy(force=True)

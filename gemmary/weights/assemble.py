@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..formats import FORMATS
 from ..model.text import Gain, Layer, Text, attention_of
 from .checkpoint import Checkpoint
 from .tensor import Tensor
@@ -17,8 +18,11 @@ NORMS = ("attn_norm", "q_norm", "k_norm", "attn_post_norm", "ffn_norm", "ffn_pos
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
-def packed_text(checkpoint: Checkpoint) -> Text:
-    """The decoder on the CPU engine. Weights stay in their file format, memory-mapped."""
+def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
+    """The decoder on the CPU engine. Weights stay in their file format, memory-mapped.
+
+    `expand` decodes every matrix to float32 instead, to measure what a format costs.
+    """
     from ..ops.numba.table import NumbaOps
 
     ops = NumbaOps()
@@ -27,26 +31,31 @@ def packed_text(checkpoint: Checkpoint) -> Text:
     def gain(name: str) -> Gain:
         return Gain(checkpoint.gain(name), config.norm_eps)
 
+    def packed(name: str) -> Any:
+        return _packed(checkpoint.tensors[name], expand)
+
     def layer(index: int) -> Layer:
         prefix = f"layers.{index}."
         parts: dict[str, Any] = {name: gain(prefix + name) for name in NORMS}
-        parts |= {name: _packed(checkpoint.tensors[prefix + name]) for name in LINEARS}
+        parts |= {name: packed(prefix + name) for name in LINEARS}
         return Layer(ops=ops, rope=config.rope(index), attention=attention_of(config, index), **parts)
 
     return Text(
         config=config,
         ops=ops,
-        table=_packed(checkpoint.tensors["embed"]),
+        table=packed("embed"),
         layers=tuple(layer(i) for i in range(config.layers)),
         norm=gain("norm"),
         embed_scale=checkpoint.embed_scale,
     )
 
 
-def _packed(tensor: Tensor) -> Any:
+def _packed(tensor: Tensor, expand: bool) -> Any:
     from ..ops.numba.linear import PackedLinear
 
     rows, columns = tensor.shape
+    if expand:
+        return PackedLinear(FORMATS["F32"], tensor.values().reshape(-1).view(np.uint8), rows, columns)
     raw = tensor.raw
     if raw.ctypes.data % 4 and tensor.format.block == 1:
         raw = raw.copy()  # a file may place floats at odd addresses; words must be aligned

@@ -17,6 +17,8 @@ def vocabulary(size: int) -> Vocabulary:
     """Control tokens, 256 bytes, then words that no text contains."""
     tokens = ["<pad>", "<eos>", "<bos>", "<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
     types = [3, 3, 3, 2] + [6] * 256
+    tokens += ["<start_of_turn>", "<end_of_turn>", "▁", *"abcdefghijklmnopqrstuvwxyz", "\n"]
+    types += [3, 3] + [1] * 28
     tokens += [f"▁word{i}" for i in range(size - len(tokens))]
     types += [1] * (size - len(types))
     scores = -np.arange(size, dtype=np.float32)
