@@ -6,5 +6,7 @@ decode from several threads. The NumPy error model makes 1 / 0 infinite instead 
 
 from numba import njit
 
+from gemmary.formats import codecache as codecache  # before anything is compiled
+
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)

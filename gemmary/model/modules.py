@@ -83,7 +83,9 @@ class TextModule(nn.Module):
         """The parameters as `load_arrays` takes them."""
         names = {"table": "embed"}
         stems = {key: key.removesuffix(".weight") for key in self.state_dict()}
-        return {names.get(stem, stem): self.state_dict()[key].numpy(force=True) for key, stem in stems.items()}
+        return {
+            names.get(stem, stem): self.state_dict()[key].numpy(force=True) for key, stem in stems.items()
+        }
 
     def forward(self, step: Step, kvs: Iterable[LayerPages | None] | None = None) -> torch.Tensor:
         """Final hidden states [R, D] of the rows that want logits; no cache when `kvs` is None."""

@@ -1,9 +1,9 @@
 """Windowed pages: where keys and values live (design note: docs/model.md).
 
 A page holds 64 tokens of every layer of one kind. A sequence has two page lists: global layers keep every
-page, local layers give back the pages that have left the window once a step is committed. Pages are counted by
-reference: a fork is two lists and no copy, rolling back is a shorter length. Nothing is ever overwritten that another
-sequence can read: a shared last page is copied before it is appended to.
+page, local layers give back the pages that have left the window once a step is committed. Pages are counted
+by reference: a fork is two lists and no copy, rolling back is a shorter length. Nothing is ever overwritten
+that another sequence can read: a shared last page is copied before it is appended to.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Pages:
         """Make the next `count` positions writable. MemoryBudgetError leaves everything as it was."""
         if not self.room(sequence, count):
             raise MemoryBudgetError(
-                "no free pages are left for this text: end or shorten another conversation, or use a smaller context"
+                "no free pages are left for this text: end another one, or load the model with more context"
             )
         for kind in KINDS:
             self._own_tail(sequence, kind)

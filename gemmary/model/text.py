@@ -11,31 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..config import Config, Rope
-from ..ops.contract import Array, Attention, LayerPages, Norm, Ops, Step
+from ..ops.contract import Array, Attention, LayerPages, Ops, Step
 
 
-class LayerWeights(Protocol):
-    """The parameters of one layer, as any side keeps them."""
+def block(ops: Ops, x: Array, w: Any, kv: LayerPages | None, step: Any) -> Array:
+    """One decoder layer: x [T, D] -> [T, D]. Post-norms come before the residual additions.
 
-    attn_norm: Norm
-    q: Any
-    k: Any
-    v: Any
-    q_norm: Norm
-    k_norm: Norm
-    o: Any
-    attn_post_norm: Norm
-    ffn_norm: Norm
-    gate: Any
-    up: Any
-    down: Any
-    ffn_post_norm: Norm
-    rope: Rope
-    attention: Attention
-
-
-def block(ops: Ops, x: Array, w: LayerWeights, kv: LayerPages | None, step: Any) -> Array:
-    """One decoder layer: x [T, D] -> [T, D]. Post-norms come before the residual additions."""
+    `w` has the fields of `Layer`, as any side keeps them.
+    """
     q, k, v = ops.project(x, w.attn_norm, (w.q, w.k, w.v))
     q, k = ops.rotate(q, k, w.q_norm, w.k_norm, step, w.rope)
     o = ops.attend(q, k, v, kv, step, w.attention)
@@ -87,11 +70,25 @@ class Layer:
 class Decoder(Protocol):
     """What `hidden` needs; the NumPy `Text` and the torch module both have it."""
 
-    ops: Any
-    table: Any
-    layers: Any
-    norm: Any
-    embed_scale: float
+    @property
+    def ops(self) -> Any:
+        """The op table."""
+
+    @property
+    def table(self) -> Any:
+        """Embedding and head."""
+
+    @property
+    def layers(self) -> Any:
+        """The layers in order: callables (x, kv, step) -> x."""
+
+    @property
+    def norm(self) -> Any:
+        """The last norm."""
+
+    @property
+    def embed_scale(self) -> float:
+        """sqrt(D), rounded as the checkpoint asks for."""
 
 
 @dataclass(frozen=True)

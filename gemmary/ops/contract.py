@@ -112,10 +112,12 @@ def pack(
     before = np.zeros(len(ids), np.int32) if past is None else np.asarray(past, np.int32)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     flat = np.concatenate([np.asarray(part, np.int32) for part in ids])
-    positions = np.concatenate([np.arange(n, dtype=np.int32) + p for n, p in zip(counts, before, strict=True)])
+    positions = np.concatenate(
+        [np.arange(n, dtype=np.int32) + p for n, p in zip(counts, before, strict=True)]
+    )
     return Step(
         ids=flat,
-        pos=positions,
+        pos=positions.astype(np.int32),
         seq=np.repeat(np.arange(len(ids), dtype=np.int32), counts),
         block=np.full(len(flat), -1, np.int32),
         starts=starts,

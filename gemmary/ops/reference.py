@@ -1,4 +1,4 @@
-"""The truth: torch, float32, dense masks, never optimised. Every other op table is tested against this one."""
+"""The truth: torch, float32, dense masks, never optimised. Every other op table is tested against it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Reference:
         kv.values[page, :, slot] = v
 
     def _gather(self, kv: LayerPages, step: Step, s: int, kind: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [J, K, H] of sequence s; dropped pages come back as page 0, which the mask hides."""
+        """Keys and values [J, K, H] of sequence s; the mask hides what stands in for dropped pages."""
         if step.pages is None:
             raise ValueError("a step that uses a cache needs page tables")
         length = int(step.past[s] + step.starts[s + 1] - step.starts[s])

@@ -18,7 +18,18 @@ from tests.parity.decoding import Decoding, cpu
 from tests.parity.ggufs import quantized_copy
 from tests.parity.sharp import Kind, saved, text_ids
 
-WIDE = Kind("wide", layers=7, heads=2, kv_heads=1, head_dim=128, window=50, query_scalar=128, factor=8.0, width=256, ffn=512)
+WIDE = Kind(
+    "wide",
+    layers=7,
+    heads=2,
+    kv_heads=1,
+    head_dim=128,
+    window=50,
+    query_scalar=128,
+    factor=8.0,
+    width=256,
+    ffn=512,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["F32", "BF16", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
-def decoding(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Decoding:
+def decoding(
+    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Decoding:
     path = tmp_path_factory.mktemp(request.param) / "model.gguf"
     quantized_copy(folder, path, FORMATS[request.param])
     return cpu(path)
@@ -46,7 +59,9 @@ def whole(decoding: Decoding, text: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("cuts", [(1,), (7,), (64,), (63, 1), (65, 2, 50)], ids=str)
-def test_chunked_equals_whole(decoding: Decoding, text: list[int], whole: np.ndarray, cuts: tuple[int, ...]) -> None:
+def test_chunked_equals_whole(
+    decoding: Decoding, text: list[int], whole: np.ndarray, cuts: tuple[int, ...]
+) -> None:
     np.testing.assert_array_equal(decoding.run(text, cuts), whole)
 
 
@@ -86,5 +101,3 @@ def test_threads_do_not_change_bits(
     decoding: Decoding, text: list[int], whole: np.ndarray, one_thread: None
 ) -> None:
     np.testing.assert_array_equal(decoding.run(text, (64,)), whole)
-
-

@@ -16,7 +16,9 @@ LENGTH = 600  # several windows
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Kind, Path, object]:
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Kind, Path, object]:
     folder = tmp_path_factory.mktemp(request.param.name)
     return request.param, folder, saved(request.param, folder)
 
@@ -47,7 +49,9 @@ def test_the_models_are_sharp(case: tuple[Kind, Path, object]) -> None:
 
 
 @pytest.mark.parametrize("cuts", [(LENGTH,), (7,), (64,), (1,), (100, 1, 63, 200)], ids=str)
-def test_one_text(decoding: Decoding, texts: list[tuple[list[int], np.ndarray]], cuts: tuple[int, ...]) -> None:
+def test_one_text(
+    decoding: Decoding, texts: list[tuple[list[int], np.ndarray]], cuts: tuple[int, ...]
+) -> None:
     ids, want = texts[0]
     if cuts == (1,):
         ids, want = ids[:150], want[:150]

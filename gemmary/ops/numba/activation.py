@@ -38,7 +38,7 @@ def quantize(x: Floats) -> Quantized:
     return made
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def _quantize(x: np.ndarray, codes: np.ndarray, scales: np.ndarray, sums: np.ndarray) -> None:
     for t in range(x.shape[0]):
         for b in range(x.shape[1] // BLOCK):

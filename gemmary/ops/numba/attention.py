@@ -1,8 +1,8 @@
 """Softmax attention over pages of 64 keys.
 
 What a token sees is one interval of positions [first, last]. Scores are summed over H in order, exponentials
-in 64 lanes (lane = position mod 64) and a fixed tree, values in the order of positions: the result of a token does
-not depend on what else is in the step, nor on where the step began.
+in 64 lanes (lane = position mod 64) and a fixed tree, values in the order of positions: the result of a token
+does not depend on what else is in the step, nor on where the step began.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .scalar import exp, fma
 _ZERO = np.float32(0)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def append(
     k: np.ndarray, v: np.ndarray, keys: np.ndarray, values: np.ndarray,
     tables: np.ndarray, seq: np.ndarray, pos: np.ndarray,
@@ -31,7 +31,7 @@ def append(
                 values[page, g, slot, h] = v[t, g * head + h]
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _score_page(
     q: np.ndarray, at: int, scale: np.float32, keys: np.ndarray, page: int, group: int,
     scores: np.ndarray, offset: int,
@@ -47,7 +47,7 @@ def _score_page(
         scores[offset + j] = np.float32(scores[offset + j] * scale)
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _exponentials(scores: np.ndarray, low: int, high: int, lanes: np.ndarray) -> np.float32:
     """Replace scores[low:high] by e^(score - max) and the rest by 0; return their sum."""
     peak = scores[low]
@@ -72,7 +72,7 @@ def _exponentials(scores: np.ndarray, low: int, high: int, lanes: np.ndarray) ->
     return lanes[0]
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def attend(
     q: np.ndarray, keys: np.ndarray, values: np.ndarray, tables: np.ndarray, seq: np.ndarray,
     first: np.ndarray, last: np.ndarray, scale: np.float32, out: np.ndarray,

@@ -8,7 +8,7 @@ from numba import njit
 from .scalar import gelu
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def gate(g: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
     """out = gelu_tanh(g) * u, element by element over flat arrays."""
     for i in range(len(g)):

@@ -58,7 +58,7 @@ def multiply(weight: PackedLinear, x: Floats, codes: Quantized | None) -> Floats
         form = weight.format
         work: tuple[Any, ...] = (form.ggml_id, weight.raw, form.block, form.nbytes, form.group)
         work += (codes.codes, codes.scales, codes.sums)
-        kernels = _integer_rows, _integer
+        kernels: tuple[Any, Any] = _integer_rows, _integer
     else:
         work = (weight.elements, x.reshape(-1), weight.columns)
         kernels = _FLOAT_KERNELS[weight.format.name]
@@ -78,7 +78,7 @@ def fetch(weight: PackedLinear, ids: np.ndarray) -> Floats:
     return decode(weight.format, chosen.reshape(-1), len(ids), weight.columns)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def _integer_rows(
     kind: int, raw: np.ndarray, block: int, nbytes: int, group: int,
     codes: np.ndarray, scales: np.ndarray, sums: np.ndarray, begin: int, end: int, out: np.ndarray,
@@ -105,7 +105,7 @@ def _integer_rows(
             out[t, row] = total[t]
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _integer(
     kind: int, raw: np.ndarray, block: int, nbytes: int, group: int,
     codes: np.ndarray, scales: np.ndarray, sums: np.ndarray, pieces: int, out: np.ndarray,
@@ -116,7 +116,7 @@ def _integer(
         _integer_rows(kind, raw, block, nbytes, group, codes, scales, sums, begin, end, out)
 
 
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(inline="always", error_model="numpy")
 def _block(
     q: np.ndarray, scale: np.ndarray, add: np.ndarray, groups: int, group: int,
     flat: np.ndarray, at: int, scales: np.ndarray, sums: np.ndarray, t: int, start: int, total: np.float32,
@@ -142,42 +142,42 @@ def _block(
 # The three float kernels differ in the dot product only: Numba caches named functions, not closures over one.
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _float32_rows(w: np.ndarray, x: np.ndarray, columns: int, begin: int, end: int, out: np.ndarray) -> None:
     for row in range(begin, end):
         for t in range(out.shape[0]):
             out[t, row] = dot_f32(w, row * columns, x, t * columns, columns)
 
 
-@njit(parallel=True, cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, nogil=True)
 def _float32(w: np.ndarray, x: np.ndarray, columns: int, pieces: int, out: np.ndarray) -> None:
     rows = out.shape[1]
     for piece in prange(pieces):
         _float32_rows(w, x, columns, piece * rows // pieces, (piece + 1) * rows // pieces, out)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _float16_rows(w: np.ndarray, x: np.ndarray, columns: int, begin: int, end: int, out: np.ndarray) -> None:
     for row in range(begin, end):
         for t in range(out.shape[0]):
             out[t, row] = dot_f16(w, row * columns, x, t * columns, columns)
 
 
-@njit(parallel=True, cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, nogil=True)
 def _float16(w: np.ndarray, x: np.ndarray, columns: int, pieces: int, out: np.ndarray) -> None:
     rows = out.shape[1]
     for piece in prange(pieces):
         _float16_rows(w, x, columns, piece * rows // pieces, (piece + 1) * rows // pieces, out)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _bfloat16_rows(w: np.ndarray, x: np.ndarray, columns: int, begin: int, end: int, out: np.ndarray) -> None:
     for row in range(begin, end):
         for t in range(out.shape[0]):
             out[t, row] = dot_bf16(w, row * columns, x, t * columns, columns)
 
 
-@njit(parallel=True, cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True, nogil=True)
 def _bfloat16(w: np.ndarray, x: np.ndarray, columns: int, pieces: int, out: np.ndarray) -> None:
     rows = out.shape[1]
     for piece in prange(pieces):

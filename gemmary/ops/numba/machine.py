@@ -1,20 +1,18 @@
-"""What the compiled kernels ask of the machine: threads, and a private folder for compiled code."""
+"""What the compiled kernels ask of the machine: threads."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 
 import numba
 
 
 def prepare(threads: int | None = None) -> int:
-    """Point Numba at a per-user cache (mode 0700) and set the threads of the calling thread.
+    """Set the threads that kernels launched by the calling thread use; how many they are.
 
     Call it in the one thread that launches kernels: Numba's thread layers do not survive concurrent launches.
     """
-    count = min(threads or usable_cores(), numba.config.NUMBA_NUM_THREADS)
+    count = min(threads or usable_cores(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     numba.set_num_threads(count)
     return count
 
@@ -22,19 +20,3 @@ def prepare(threads: int | None = None) -> int:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def code_cache() -> Path:
-    """Folder for compiled kernels, readable by this user only: code in it is executed."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(root) if root else Path.home() / ".cache") / "gemmary" / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="gemmary-kernels-"))
-    return folder
-
-
-if not os.environ.get("NUMBA_CACHE_DIR"):
-    numba.config.CACHE_DIR = str(code_cache())

@@ -10,14 +10,14 @@ from .vector import dot_f32
 _ONE = np.float32(1)
 
 
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(inline="always", error_model="numpy")
 def inverse_rms(flat: np.ndarray, at: int, n: int, eps: np.float32) -> np.float32:
     """(mean(x^2) + eps)^-0.5 of n elements from `at`."""
     mean = np.float32(dot_f32(flat, at, flat, at, n) / np.float32(n))
     return np.float32(_ONE / np.sqrt(np.float32(mean + eps)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def normalise(x: np.ndarray, gain: np.ndarray, eps: np.float32, out: np.ndarray) -> None:
     """out = x * inverse_rms(x) * gain for each row of x [T, D]."""
     flat = x.reshape(-1)
@@ -28,7 +28,7 @@ def normalise(x: np.ndarray, gain: np.ndarray, eps: np.float32, out: np.ndarray)
             out[t, i] = np.float32(np.float32(x[t, i] * scale) * gain[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def add_normalised(x: np.ndarray, y: np.ndarray, gain: np.ndarray, eps: np.float32, out: np.ndarray) -> None:
     """out = x + y * inverse_rms(y) * gain, row by row [T, D]."""
     flat = y.reshape(-1)

@@ -11,14 +11,14 @@ from .norm import inverse_rms
 
 
 def angles(pos: Ints, rope: Rope, head_dim: int) -> tuple[Floats, Floats]:
-    """Cosines and sines [T, H/2]. Angles are float32 products of position and frequency, as in transformers."""
+    """Cosines and sines [T, H/2]; angles are float32 products of position and frequency (transformers)."""
     half = np.arange(head_dim // 2, dtype=np.float32) / np.float32(head_dim // 2)
     frequency = (1.0 / np.float64(rope.theta) ** half.astype(np.float64)).astype(np.float32)
     angle = pos[:, None].astype(np.float32) * (frequency / np.float32(rope.factor))
     return np.cos(angle), np.sin(angle)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def rotate(
     x: np.ndarray, gain: np.ndarray, eps: np.float32, cos: np.ndarray, sin: np.ndarray, out: np.ndarray
 ) -> None:

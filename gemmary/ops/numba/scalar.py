@@ -16,16 +16,15 @@ from numba.extending import intrinsic
 _F32 = ir.FloatType()
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c in float32 with one rounding."""
-
+def _fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(_F32, [_F32] * 3)
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.f32"), args)
 
     return types.float32(types.float32, types.float32, types.float32), generate
 
+
+fma: Any = intrinsic(_fma)  # (a, b, c) -> a * b + c in float32, with one rounding
 
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(-0.693359375)
@@ -36,7 +35,7 @@ _C5, _C6, _C7 = np.float32(8.3334519073e-3), np.float32(1.3981999507e-3), np.flo
 _ONE, _TWO, _HALF = np.float32(1), np.float32(2), np.float32(0.5)
 
 
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(inline="always", error_model="numpy")
 def exp(x: np.float32) -> np.float32:
     """e^x within 2 ulp; x is held to [-87, 88], so the result is always finite and normal."""
     x = min(max(x, np.float32(-87.0)), np.float32(88.0))
@@ -53,7 +52,7 @@ def exp(x: np.float32) -> np.float32:
     return np.float32(p * np.int32(power).view(np.float32))
 
 
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(inline="always", error_model="numpy")
 def gelu(z: np.float32) -> np.float32:
     """0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))), with tanh(y) = 1 - 2 / (e^2y + 1)."""
     cube = np.float32(np.float32(z * z) * z)

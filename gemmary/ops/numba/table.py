@@ -78,7 +78,7 @@ class NumbaOps:
     ) -> Floats:
         host = step.step
         if kv is None or host.pages is None:
-            raise ValueError("the CPU engine attends over pages: reserve them and put their table into the step")
+            raise ValueError("the CPU engine attends over pages: put their table into the step")
         table = np.ascontiguousarray(host.pages[:, attention.kind])
         append(k, v, kv.keys, kv.values, table, host.seq, host.pos)
         first = np.zeros_like(host.pos)

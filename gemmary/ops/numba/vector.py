@@ -1,7 +1,7 @@
 """Dot products as portable LLVM vectors: the generic instruction set, one definition for every machine.
 
-Integer sums are exact, so any order gives the same bits. Float sums run in sixteen lanes, lane = index mod 16,
-then a fixed tree, then the remainder in order: a faster kernel must keep exactly that.
+Integer sums are exact, so any order gives the same bits. Float sums run in sixteen lanes (lane = index mod
+16), then a fixed tree, then the remainder in order: a faster kernel must keep exactly that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _load(builder: Any, pointer: Any, vector: Any, align: int) -> Any:
 def _integer_dot(width: int) -> Any:
     """An intrinsic for the exact sum of `width` int8 products as int32."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def dot(_typing: Any, a: Any, a_at: Any, b: Any, b_at: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             bytes_, wide = ir.VectorType(_I8, width), ir.VectorType(_I32, width)
@@ -103,7 +103,7 @@ def _tree(builder: Any, lanes: Any) -> Any:
 def _float_dot(stored: Any, size: int, widen: Any) -> Any:
     """An intrinsic for w . x over n elements; w is stored in 16 or 32 bits, x is float32."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def dot(_typing: Any, w: Any, w_at: Any, x: Any, x_at: Any, n: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             w_at_, x_at_, count = args[1], args[3], args[4]
@@ -125,9 +125,10 @@ def _float_dot(stored: Any, size: int, widen: Any) -> Any:
             lanes = cgutils.alloca_once_value(builder, ir.Constant(_VF, [0.0] * _LANES))
             rest = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(_F32, 1), [0.0]))
             whole = builder.and_(count, ir.Constant(_I64, -_LANES))
-            with cgutils.for_range_slice(
-                builder, ir.Constant(_I64, 0), whole, ir.Constant(_I64, _LANES)
-            ) as (i, _):
+            with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), whole, ir.Constant(_I64, _LANES)) as (
+                i,
+                _,
+            ):
                 accumulate(lanes, i, _LANES)
             with cgutils.for_range_slice(builder, whole, count, ir.Constant(_I64, 1)) as (i, _):
                 accumulate(rest, i, 1)
