@@ -1,0 +1,194 @@
+"""Hugging Face ids -> files of the cache that every tool on the machine shares (spec/ecosystem.md, 3).
+
+    google/gemma-3-4b-it            a repository; of an official one, Google's own 4-bit file
+    google/gemma-3-4b-it:bf16       the same in 16 bits
+    ggml-org/gemma-3-4b-it-GGUF:Q8_0   one file of a repository with many
+    gemma-3-4b-it, gemma3:4b, 4b    short names of the official ones
+
+Looking a model up reads the cache only. `fetch.py` goes to the network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import SIZES
+from ..errors import ModelFileError
+from .fields import shown
+from .strictjson import read_object
+
+INDEX = "model.safetensors.index.json"
+INDEX_BYTES = 16 << 20
+# A repository with several GGUF files, and none named: 4 bits first, as llama.cpp chooses too.
+PREFERRED = ("q4_0", "q4_k_m", "q8_0")
+
+_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*?)(?::([\w.-]+))?")
+_SHORT = re.compile(r"(?:gemma-?3[:-])?(270m|1b|4b|12b|27b)(-it|-pt)?(?::([\w.-]+))?", re.IGNORECASE)
+_OFFICIAL = re.compile(r"google/gemma-3-(1b|4b|12b|27b)-(it|pt)")
+_QAT = re.compile(r"google/gemma-3-(1b|4b|12b|27b)-(it|pt)-qat-q4_0-gguf")
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+# Bytes of the official 4-bit files (spec/gemma3.md, 7.4).
+_QAT_BYTES = {"1b": 997_000_000, "4b": 3_149_000_000, "12b": 8_068_000_000, "27b": 17_223_000_000}
+
+
+class NotDownloadedError(ModelFileError):
+    """The id is fine, but its files are not on this machine. `reference` is what to pull."""
+
+    def __init__(self, reference: Reference, fault: str) -> None:
+        super().__init__(reference, fault)
+        self.reference = reference
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model on the hub: a repository, and which of its number formats ("q4_0", "bf16"; None: not said)."""
+
+    repo: str
+    quant: str | None = None
+
+    def __str__(self) -> str:
+        return self.repo if self.quant is None else f"{self.repo}:{self.quant}"
+
+    @property
+    def preferred(self) -> Reference:
+        """What a CPU should run: for an official 16-bit repository, Google's 4-bit file of the same model."""
+        official = _OFFICIAL.fullmatch(self.repo)
+        if official and (self.quant is None or self.quant.lower() == "q4_0"):
+            return Reference(f"{self.repo}-qat-q4_0-gguf")
+        return self
+
+    @property
+    def size(self) -> str | None:
+        """ "270m", ..., "27b" for an official repository, else None."""
+        found = re.match(r"google/gemma-3-(270m|1b|4b|12b|27b)\b", self.repo)
+        return found[1] if found else None
+
+    @property
+    def download_bytes(self) -> int | None:
+        """About how much will be downloaded; None where only the hub knows."""
+        if self.size is None:
+            return None
+        return _QAT_BYTES[self.size] if _QAT.fullmatch(self.repo) else 2 * SIZES[self.size].parameters
+
+
+def parse(text: str) -> Reference | None:
+    """The hub model that `text` names, or None when it can only be a path."""
+    if text.endswith((".gguf", ".safetensors", ".json")):
+        return None
+    if short := _SHORT.fullmatch(text):
+        size, kind = short[1].lower(), (short[2] or "-it").lower()
+        plain = size == "270m" and kind == "-pt"  # the one base model without a suffix
+        return Reference(f"google/gemma-3-{size}{'' if plain else kind}", short[3])
+    found = _ID.fullmatch(text)
+    return Reference(found[1], found[2]) if found and ".." not in text and "--" not in text else None
+
+
+def locate(source: str | Path) -> Path:
+    """The GGUF file or the folder that `source` names: a path, or the id of a model in the cache.
+
+    NotDownloadedError: an id that has to be pulled first. ModelFileError: a path that does not exist.
+    Nothing is downloaded.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    reference = parse(str(source)) if isinstance(source, str) else None
+    if reference is None:
+        raise ModelFileError(path, "there is no such file or folder")
+    return cached(reference)
+
+
+def cached(reference: Reference) -> Path:
+    """The cached file or folder of a model; NotDownloadedError when it is not whole in the cache."""
+    wanted = reference.preferred
+    folder = snapshot(wanted.repo)
+    files = choose(_names(folder), wanted) if folder else []
+    if folder and files and _whole(folder, files):
+        return folder / files[0] if files[0].endswith(".gguf") else folder
+    if wanted != reference and (other := snapshot(reference.repo)) and any(other.glob("*.safetensors")):
+        raise NotDownloadedError(
+            reference,
+            f"only its 16-bit weights are on this machine, slow on a CPU. Fetch the 4-bit file with "
+            f"`gemmary pull {reference}`, or name the big ones: {reference.repo}:bf16",
+        )
+    state = "is not complete on this machine" if folder else "is neither a path nor a model on this machine"
+    raise NotDownloadedError(reference, f"{state}; fetch it with `gemmary pull {reference}`")
+
+
+def cache() -> Path:
+    """The folder that Hugging Face's tools share."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def storage(repo: str) -> Path:
+    """A repository's folder in the cache."""
+    return cache() / f"models--{repo.replace('/', '--')}"
+
+
+def snapshot(repo: str) -> Path | None:
+    """The cached files of a repository's main branch; None when there are none."""
+    home = storage(repo)
+    try:
+        commit = (home / "refs/main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    folder = home / "snapshots" / commit
+    return folder if re.fullmatch(r"[0-9a-f]{40}", commit) and folder.is_dir() else None
+
+
+def choose(names: Iterable[str], reference: Reference) -> list[str]:
+    """Of a repository's files, those that the model needs: one GGUF file, or config, weights and tokenizer.
+
+    Empty when there are none. ModelFileError when the choice is not clear.
+    """
+    names = sorted(names)
+    ggufs = [n for n in names if n.endswith(".gguf") and "mmproj" not in n.lower() and not _SPLIT.search(n)]
+    quant = (reference.quant or "").lower()
+    folder = _folder_files(names)
+    if folder and (quant in ("bf16", "f16", "f32") or not (quant or ggufs)):
+        return folder
+    if quant:
+        return _one([n for n in ggufs if _has(n, quant)], reference, ggufs)
+    best = next((found for q in PREFERRED if (found := [n for n in ggufs if _has(n, q)])), ggufs)
+    return _one(best, reference, ggufs)
+
+
+def _one(found: Sequence[str], reference: Reference, ggufs: Sequence[str]) -> list[str]:
+    if len(found) == 1 or not ggufs:
+        return list(found)
+    raise ModelFileError(
+        reference,
+        f"has these GGUF files: {', '.join(map(shown, ggufs[:12]))}. "
+        f"Name one by its number format, as in {reference.repo}:Q4_0",
+    )
+
+
+def _has(name: str, quant: str) -> bool:
+    """Whether a file name has this number format, as a word of its own (q4_k is not in q4_k_m)."""
+    return re.search(rf"(?<![a-z0-9]){re.escape(quant)}(?![a-z0-9_])", name.lower()) is not None
+
+
+def _folder_files(names: Sequence[str]) -> list[str]:
+    """What a safetensors model consists of; pickles are never among it. Empty without weights."""
+    weights = [n for n in names if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors", n)]
+    tokenizer = [n for n in ("tokenizer.model", "tokenizer.json") if n in names][:1]
+    rest = [n for n in ("config.json", INDEX) if n in names]
+    return [*rest, *tokenizer, *weights] if weights and "config.json" in names else []
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the files that are there; a link to a blob that was deleted is not."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _whole(folder: Path, files: Sequence[str]) -> bool:
+    """Whether every part that the index of a safetensors model names is there."""
+    if INDEX not in files:
+        return True
+    parts = read_object(folder / INDEX, INDEX_BYTES).get("weight_map")
+    return isinstance(parts, dict) and set(parts.values()) <= set(files)
