@@ -1,0 +1,45 @@
+"""One tokenizer of each kind for all tests of this room."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gemmary.inputs.tokenizer import Tokenizer
+
+from . import trained
+
+
+@pytest.fixture(scope="session")
+def model() -> bytes:
+    """A small SentencePiece model with Gemma's layout; needs no data."""
+    return trained.train(trained.sources(), 1500)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(model: bytes) -> Tokenizer:
+    return Tokenizer.from_model(model)
+
+
+@pytest.fixture(scope="session")
+def broad_model() -> bytes:
+    """A SentencePiece model of 388 languages."""
+    return trained.train([*trained.declarations(2500), *trained.pages(20_000)], 16_000)
+
+
+@pytest.fixture(scope="session")
+def broad(broad_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
+    """The broad vocabulary through each of the three constructors."""
+    return {
+        "model": Tokenizer.from_model(broad_model),
+        "json": Tokenizer.from_json(broad_json(broad_model, tmp_path_factory.mktemp("tokenizer"))),
+        "vocabulary": Tokenizer.from_vocabulary(*zip(*trained.rows(broad_model), strict=True)),
+    }
+
+
+def broad_json(model: bytes, folder: Path) -> Path:
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(trained.as_json(model), ensure_ascii=False), encoding="utf-8")
+    return path
