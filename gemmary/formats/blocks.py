@@ -33,29 +33,43 @@ Q4_K = FORMATS["Q4_K"].ggml_id
 Q5_K = FORMATS["Q5_K"].ggml_id
 Q6_K = FORMATS["Q6_K"].ggml_id
 
+RUN = 16  # blocks that are decoded at a time
 
-@inlined
-def unpack_block(kind: int, raw: Bytes, offset: int, q: Codes, scale: Floats, add: Floats) -> None:
-    """Unpack the block at byte `offset` of `raw` into codes, scales and offsets: see `legacy_blocks`.
 
-    `kind` is a ggml id; ValueError if it is not that of a quantized format.
+@compiled
+def unpack_blocks(
+    kind: int, raw: Bytes, offset: int, count: int, q: Codes, scale: Floats, add: Floats
+) -> None:
+    """Unpack `count` blocks from byte `offset` of `raw` into codes, scales and offsets: see `legacy_blocks`.
+
+    q holds count blocks of codes, scale and add one number a group. `kind` is a ggml id; ValueError if it is
+    not that of a quantized format. The format is chosen once, outside the loop: inside, it costs four times
+    what a small block does.
     """
     if kind == Q4_0:
-        unpack_q4_0(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q4_0(raw, offset + 18 * b, q[32 * b :], scale[b:], add[b:])
     elif kind == Q4_1:
-        unpack_q4_1(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q4_1(raw, offset + 20 * b, q[32 * b :], scale[b:], add[b:])
     elif kind == Q5_0:
-        unpack_q5_0(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q5_0(raw, offset + 22 * b, q[32 * b :], scale[b:], add[b:])
     elif kind == Q5_1:
-        unpack_q5_1(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q5_1(raw, offset + 24 * b, q[32 * b :], scale[b:], add[b:])
     elif kind == Q8_0:
-        unpack_q8_0(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q8_0(raw, offset + 34 * b, q[32 * b :], scale[b:], add[b:])
     elif kind == Q4_K:
-        unpack_q4_k(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q4_k(raw, offset + 144 * b, q[256 * b :], scale[8 * b :], add[8 * b :])
     elif kind == Q5_K:
-        unpack_q5_k(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q5_k(raw, offset + 176 * b, q[256 * b :], scale[8 * b :], add[8 * b :])
     elif kind == Q6_K:
-        unpack_q6_k(raw, offset, q, scale, add)
+        for b in range(count):
+            unpack_q6_k(raw, offset + 210 * b, q[256 * b :], scale[16 * b :], add[16 * b :])
     else:
         raise ValueError("this ggml id is not that of a quantized format")
 
@@ -83,14 +97,16 @@ def pack_block(kind: int, values: Floats, block: Bytes) -> None:
 @compiled
 def decode_blocks(kind: int, raw: Bytes, block: int, nbytes: int, group: int, out: Floats) -> None:
     """Write the values of the blocks in `raw` to `out`; both 1-D. The three sizes are those of the Format."""
-    q = np.empty(block, np.int8)
-    scale = np.empty(block // group, np.float32)
-    add = np.empty(block // group, np.float32)
-    for b in range(out.size // block):
-        unpack_block(kind, raw, b * nbytes, q, scale, add)
-        for g in range(block // group):
+    run = RUN * block
+    q = np.empty(run, np.int8)
+    scale = np.empty(run // group, np.float32)
+    add = np.empty(run // group, np.float32)
+    for start in range(0, out.size, run):
+        count = min(run, out.size - start)
+        unpack_blocks(kind, raw, start // block * nbytes, count // block, q, scale, add)
+        for g in range(count // group):
             for j in range(g * group, (g + 1) * group, WIDTH):
-                spread(load(q, j), scale[g], add[g], out, b * block + j)
+                spread(load(q, j), scale[g], add[g], out, start + j)
 
 
 @compiled

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gemmary.formats import FORMATS, Format
-from gemmary.formats.blocks import pack_block, unpack_block
+from gemmary.formats.blocks import pack_block, unpack_blocks
 from tests.formats.oracle import QUANTIZED, by_name, decoded, encoded, random_bytes, same_bits
 
 FLOAT_IDS = [f.ggml_id for f in FORMATS.values() if not f.group]
@@ -17,7 +17,7 @@ def test_id_chooses_the_format(fmt: Format) -> None:
     raw = random_bytes(fmt, 1, 2 * fmt.block, seed=fmt.ggml_id)
     q = np.empty(fmt.block, np.int8)
     scale, add = np.empty((2, fmt.block // fmt.group), np.float32)
-    unpack_block(fmt.ggml_id, raw.reshape(-1), fmt.nbytes, q, scale, add)
+    unpack_blocks(fmt.ggml_id, raw.reshape(-1), fmt.nbytes, 1, q, scale, add)
     with np.errstate(invalid="ignore"):
         values = q.reshape(-1, fmt.group).astype(np.float32) * scale[:, None] + add[:, None]
     assert same_bits(values.reshape(-1), decoded(fmt, raw)[0, fmt.block :])
@@ -36,6 +36,6 @@ def test_other_ids_are_refused(kind: int) -> None:
     raw, values = np.zeros(256, np.uint8), np.zeros(32, np.float32)
     q, scale, add = np.empty(256, np.int8), np.empty(16, np.float32), np.empty(16, np.float32)
     with pytest.raises(ValueError, match="not that of a quantized format"):
-        unpack_block(kind, raw, 0, q, scale, add)
+        unpack_blocks(kind, raw, 0, 1, q, scale, add)
     with pytest.raises(ValueError, match="not that of a format that is written"):
         pack_block(kind, values, raw)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from numba import get_num_threads, njit, prange
 
 from ...formats import Format
-from ...formats.blocks import unpack_block
+from ...formats.blocks import unpack_blocks
 from ..contract import Floats
 from .activation import BLOCK, SUM, Quantized
 from .scalar import fma
@@ -83,26 +83,20 @@ def _integer_rows(
     kind: int, raw: np.ndarray, block: int, nbytes: int, group: int,
     codes: np.ndarray, scales: np.ndarray, sums: np.ndarray, begin: int, end: int, out: np.ndarray,
 ) -> None:  # fmt: skip
-    """Rows begin..end of the product, one unpacked block at a time."""
+    """Rows begin..end of the product. A row is unpacked once, then meets every token."""
     tokens, columns = codes.shape
     flat = codes.reshape(-1)
-    per_row = columns // block
-    q = np.empty(256, np.int8)
-    scale = np.empty(16, np.float32)
-    add = np.empty(16, np.float32)
-    total = np.empty(tokens, np.float32)
+    blocks = columns // block
+    q = np.empty(columns, np.int8)
+    scale = np.empty(columns // group, np.float32)
+    add = np.empty(columns // group, np.float32)
     for row in range(begin, end):
-        total[:] = _ZERO
-        for b in range(per_row):
-            unpack_block(kind, raw, (row * per_row + b) * nbytes, q, scale, add)
-            start = b * block
-            for t in range(tokens):
-                at = t * columns + start
-                total[t] = _block(
-                    q, scale, add, block // group, group, flat, at, scales, sums, t, start, total[t]
-                )
+        unpack_blocks(kind, raw, row * blocks * nbytes, blocks, q, scale, add)
         for t in range(tokens):
-            out[t, row] = total[t]
+            if group == BLOCK:
+                out[t, row] = _dot_by_32(q, scale, add, flat, t * columns, scales[t], sums[t])
+            else:
+                out[t, row] = _dot_by_16(q, scale, flat, t * columns, scales[t])
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
@@ -117,25 +111,28 @@ def _integer(
 
 
 @njit(inline="always", error_model="numpy")
-def _block(
-    q: np.ndarray, scale: np.ndarray, add: np.ndarray, groups: int, group: int,
-    flat: np.ndarray, at: int, scales: np.ndarray, sums: np.ndarray, t: int, start: int, total: np.float32,
+def _dot_by_32(
+    q: np.ndarray, scale: np.ndarray, add: np.ndarray,
+    flat: np.ndarray, at: int, steps: np.ndarray, sums: np.ndarray,
 ) -> np.float32:  # fmt: skip
-    """total + one block of a row times the same stretch of token t."""
-    for g in range(groups):
-        begin = g * group
-        if group == BLOCK:
-            whole = dot32(q, begin, flat, at + begin)
-        else:
-            whole = dot16(q, begin, flat, at + begin)
-        step = scales[t, (start + begin) // BLOCK]
-        total = fma(np.float32(whole), np.float32(scale[g] * step), total)
+    """A row in groups of 32 times the token at flat[at]: groups in order, product before offset."""
+    total = _ZERO
+    for g in range(len(scale)):
+        whole = np.float32(dot32(q, g * BLOCK, flat, at + g * BLOCK))
+        total = fma(whole, np.float32(scale[g] * steps[g]), total)
         if add[g] != _ZERO:
-            first = (start + begin) // SUM
-            count = sums[t, first]
-            if group == BLOCK:
-                count += sums[t, first + 1]
-            total = fma(np.float32(count), np.float32(add[g] * step), total)
+            count = np.float32(sums[2 * g] + sums[2 * g + 1])
+            total = fma(count, np.float32(add[g] * steps[g]), total)
+    return total
+
+
+@njit(inline="always", error_model="numpy")
+def _dot_by_16(q: np.ndarray, scale: np.ndarray, flat: np.ndarray, at: int, steps: np.ndarray) -> np.float32:
+    """A row in groups of 16 (Q6_K, which has no offsets) times the token at flat[at]."""
+    total = _ZERO
+    for g in range(len(scale)):
+        whole = np.float32(dot16(q, g * SUM, flat, at + g * SUM))
+        total = fma(whole, np.float32(scale[g] * steps[g // 2]), total)
     return total
 
 
