@@ -32,7 +32,7 @@ DIMENSIONS = 4
 ALIGNMENT = 32
 MAX_ALIGNMENT = 1 << 16
 
-BOOL, STRING, ARRAY = 7, 8, 9
+UINT32, BOOL, STRING, ARRAY = 4, 7, 8, 9
 NUMBERS = {
     0: "u1",
     1: "i1",
@@ -131,9 +131,8 @@ class _Header:
         dtype = np.dtype(NUMBERS[kind])
         return np.frombuffer(self.take(count * dtype.itemsize), dtype)
 
-    def value(self) -> object:
+    def value(self, kind: int) -> object:
         """A metadata value: int, float, bool, str, a NumPy array, or a list of bytes (array of strings)."""
-        kind = self.word()
         if kind == STRING:
             return self.text(TEXT_BYTES)
         if kind != ARRAY:
@@ -208,13 +207,16 @@ def _metadata(header: _Header, keys: int) -> dict[str, object]:
         header.place = f"metadata {shown(key)}"
         if not key or key in metadata:
             raise header.fault("appears twice" if key else "has an empty name")
-        metadata[key] = header.value()
+        kind = header.word()
+        if key == "general.alignment" and kind != UINT32:
+            raise header.fault("must be a whole number of 32 bits")
+        metadata[key] = header.value(kind)
     return metadata
 
 
 def _alignment(header: _Header, metadata: dict[str, object]) -> int:
     value = metadata.get("general.alignment", ALIGNMENT)
-    if type(value) is not int or not 8 <= value <= MAX_ALIGNMENT or value & (value - 1):
+    if not isinstance(value, int) or not 8 <= value <= MAX_ALIGNMENT or value & (value - 1):
         raise ModelFileError(
             header.path,
             f"general.alignment is {shown(value)}, but must be a power of two from 8 to {MAX_ALIGNMENT}",

@@ -226,7 +226,7 @@ ATTACKS: dict[str, tuple[Callable[[seeds.Marked], bytes], str]] = {
         f"alignment {n}": (key("general.alignment", "I", n), "power of two")
         for n in (0, 1, 33, 1 << 17, 1 << 31)
     },
-    "alignment of the wrong type": (key("general.alignment", "f", 32.0), "power of two"),
+    "alignment of the wrong type": (key("general.alignment", "Q", 32), "must be a whole number of 32 bits"),
     "alignment of another file": (key("general.alignment", "I", 256), "leaves a hole|overlaps"),
     "no dimensions": (tensors(("a", (), 0, 0)), "0 dimensions"),
     "5 dimensions": (tensors(("a", (1, 1, 1, 1, 1), 0, 0)), "5 dimensions"),
