@@ -2,10 +2,11 @@
 
     google/gemma-3-4b-it            a repository; of an official one, Google's own 4-bit file
     google/gemma-3-4b-it:bf16       the same in 16 bits
-    ggml-org/gemma-3-4b-it-GGUF:Q8_0   one file of a repository with many
+    someone/gemma-3-4b-GGUF:Q8_0    one file of a repository with many
     gemma-3-4b-it, gemma3:4b, 4b    short names of the official ones
+    nano                            the small model that comes with Gemmary
 
-Looking a model up reads the cache only. `fetch.py` goes to the network.
+Looking a model up reads the cache only; download.py goes to the network.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from ..config import SIZES
@@ -22,6 +24,7 @@ from .strictjson import read_object
 
 INDEX = "model.safetensors.index.json"
 INDEX_BYTES = 16 << 20
+BUNDLED = "nano"
 # A repository with several GGUF files, and none named: 4 bits first, as llama.cpp chooses too.
 PREFERRED = ("q4_0", "q4_k_m", "q8_0")
 
@@ -95,17 +98,27 @@ def locate(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         return path
+    if source == BUNDLED:
+        return bundled()
     reference = parse(str(source)) if isinstance(source, str) else None
     if reference is None:
         raise ModelFileError(path, "there is no such file or folder")
     return cached(reference)
 
 
+def bundled() -> Path:
+    """The model that is part of Gemmary; ModelFileError in an installation without it."""
+    path = Path(str(resources.files("gemmary") / "bundled" / f"{BUNDLED}.gguf"))
+    if not path.is_file():
+        raise ModelFileError(path, "the bundled model is not there; install Gemmary again, or name a model")
+    return path
+
+
 def cached(reference: Reference) -> Path:
     """The cached file or folder of a model; NotDownloadedError when it is not whole in the cache."""
     wanted = reference.preferred
     folder = snapshot(wanted.repo)
-    files = choose(_names(folder), wanted) if folder else []
+    files = choose(names_in(folder), wanted) if folder else []
     if folder and files and _whole(folder, files):
         return folder / files[0] if files[0].endswith(".gguf") else folder
     if wanted != reference and (other := snapshot(reference.repo)) and any(other.glob("*.safetensors")):
@@ -147,25 +160,25 @@ def choose(names: Iterable[str], reference: Reference) -> list[str]:
     Empty when there are none. ModelFileError when the choice is not clear.
     """
     names = sorted(names)
-    ggufs = [n for n in names if n.endswith(".gguf") and "mmproj" not in n.lower() and not _SPLIT.search(n)]
+    ggufs = [name for name in names if is_model_gguf(name)]
     quant = (reference.quant or "").lower()
-    folder = _folder_files(names)
+    folder = folder_files(names)
     if folder and (quant in ("bf16", "f16", "f32") or not (quant or ggufs)):
         return folder
-    if quant:
-        return _one([n for n in ggufs if _has(n, quant)], reference, ggufs)
-    best = next((found for q in PREFERRED if (found := [n for n in ggufs if _has(n, q)])), ggufs)
-    return _one(best, reference, ggufs)
+    for wanted in [quant] if quant else PREFERRED:
+        if found := [name for name in ggufs if _has(name, wanted)]:
+            return _one(found, reference)
+    return [] if quant else _one(ggufs, reference)
 
 
-def _one(found: Sequence[str], reference: Reference, ggufs: Sequence[str]) -> list[str]:
-    if len(found) == 1 or not ggufs:
-        return list(found)
-    raise ModelFileError(
-        reference,
-        f"has these GGUF files: {', '.join(map(shown, ggufs[:12]))}. "
-        f"Name one by its number format, as in {reference.repo}:Q4_0",
-    )
+def _one(names: Sequence[str], reference: Reference) -> list[str]:
+    if len(names) > 1:
+        raise ModelFileError(
+            reference,
+            f"there are several: {', '.join(map(shown, names[:12]))}. "
+            f"Name one by its number format, as in {reference.repo}:Q4_0",
+        )
+    return list(names)
 
 
 def _has(name: str, quant: str) -> bool:
@@ -173,7 +186,12 @@ def _has(name: str, quant: str) -> bool:
     return re.search(rf"(?<![a-z0-9]){re.escape(quant)}(?![a-z0-9_])", name.lower()) is not None
 
 
-def _folder_files(names: Sequence[str]) -> list[str]:
+def is_model_gguf(name: str) -> bool:
+    """Whether a GGUF file's name is that of a whole language model: no vision part, no split."""
+    return name.endswith(".gguf") and "mmproj" not in name.lower() and not _SPLIT.search(name)
+
+
+def folder_files(names: Sequence[str]) -> list[str]:
     """What a safetensors model consists of; pickles are never among it. Empty without weights."""
     weights = [n for n in names if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors", n)]
     tokenizer = [n for n in ("tokenizer.model", "tokenizer.json") if n in names][:1]
@@ -181,7 +199,7 @@ def _folder_files(names: Sequence[str]) -> list[str]:
     return [*rest, *tokenizer, *weights] if weights and "config.json" in names else []
 
 
-def _names(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
     """Names of the files that are there; a link to a blob that was deleted is not."""
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
