@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import GemmaryError
@@ -49,9 +49,10 @@ def remove(repo: str) -> None:
     if not home.is_dir():
         raise GemmaryError(f"{repo}: is not in the cache; `gemmary list` shows what is")
     found = scan_cache_dir(cache())
-    for info in found.repos:
-        if info.repo_path == home:
-            found.delete_revisions(*(revision.commit_hash for revision in info.revisions)).execute()
+    # Duplicated repositories share commits: nothing but this one may be in sight of delete_revisions.
+    this = frozenset(info for info in found.repos if info.repo_path == home.resolve())
+    commits = [revision.commit_hash for info in this for revision in info.revisions]
+    replace(found, repos=this).delete_revisions(*commits).execute()
     shutil.rmtree(home, ignore_errors=True)
     if home.exists():
         raise GemmaryError(f"{home}: cannot be deleted; do you own it?")
