@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import ModelFileError, PromptError
 from .sentencepiece_model import read_model, write_model
 from .tokenizer_json import read_json, segmenter
-from .vocabulary import Vocabulary
+from .vocabulary import Kind, Vocabulary
 
 MAX_FILE = 64 << 20  # bytes; Gemma 3's tokenizer.json has 33 million
 WORDS = re.compile(r"\n++|[ ▁]*+[^ ▁\n]++|[ ▁]++")  # every character belongs to exactly one word
@@ -83,6 +83,8 @@ class Tokenizer:
     def _from_pieces(cls, vocabulary: Vocabulary) -> Tokenizer:
         from sentencepiece import SentencePieceProcessor
 
+        if Kind.UNKNOWN not in vocabulary.kinds:
+            raise ModelFileError(vocabulary.source, "has no token for what is unknown")
         try:
             backend = SentencePieceProcessor(model_proto=write_model(vocabulary))
         except Exception as error:

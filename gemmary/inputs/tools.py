@@ -175,4 +175,6 @@ def _python_call(node: ast.AST | None) -> ToolCall:
     if not isinstance(node, ast.Call) or node.args or not isinstance(node.func, (ast.Name, ast.Attribute)):
         raise ValueError
     arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    if None in arguments or len(arguments) != len(node.keywords):  # f(**x), f(a=1, a=2)
+        raise ValueError
     return ToolCall(ast.unparse(node.func), json.loads(json.dumps(arguments, allow_nan=False)))

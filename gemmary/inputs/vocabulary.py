@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,7 @@ def _pieces(source: object, pieces: Sequence[str]) -> list[str]:
 
 def _kinds(source: object, kinds: Sequence[int] | npt.NDArray[np.integer], pieces: list[str]) -> list[int]:
     """The kinds as the file gives them, with control and byte pieces set right."""
-    given = np.asarray(kinds)
+    given = _numbers(kinds)
     if given.shape != (len(pieces),) or given.dtype.kind not in "iu":
         raise ModelFileError(source, "does not give each token a type")
     if given.min() < Kind.NORMAL or given.max() > Kind.BYTE:
@@ -129,11 +130,19 @@ def _kinds(source: object, kinds: Sequence[int] | npt.NDArray[np.integer], piece
 def _scores(
     source: object, scores: Sequence[float] | npt.NDArray[np.floating], pieces: list[str]
 ) -> npt.NDArray[np.float32]:
-    try:
-        with np.errstate(over="ignore"):
-            result = np.asarray(scores, np.float32)
-    except (TypeError, ValueError, OverflowError):
-        result = np.empty(0, np.float32)
-    if result.shape != (len(pieces),) or not np.isfinite(result).all():
+    given = _numbers(scores)
+    if given.shape != (len(pieces),) or given.dtype.kind not in "iuf":
         raise ModelFileError(source, "does not give each token a score")
+    with np.errstate(over="ignore"):
+        result = given.astype(np.float32)
+    if not np.isfinite(result).all():
+        raise ModelFileError(source, "gives a token a score that is not a finite number")
     return result
+
+
+def _numbers(values: object) -> npt.NDArray[Any]:
+    """`values` as an array; lists that are none become an empty one."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.empty(0)

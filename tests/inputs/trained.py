@@ -38,6 +38,7 @@ CONTROLS = [
 ]  # fmt: skip
 CONTROL = re.compile("|".join(map(re.escape, CONTROLS)))
 USER_DEFINED = 4
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}  # of added tokens
 
 
 def data() -> Path:
@@ -131,15 +132,14 @@ def as_json(model: bytes) -> dict[str, Any]:
     ]
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     special = {"<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>"}
     added = [
-        {"id": token, "content": text, **flags, "special": text in special}
+        {"id": token, "content": text, **FLAGS, "special": text in special}
         for token, (text, _, kind) in enumerate(table)
         if kind in (2, 3, 4)
     ]
     part = lambda name: {"Sequence": {"id": name, "type_id": 0}}  # noqa: E731
-    soft = {"id": len(table), "content": "<image_soft_token>", **flags, "special": True}
+    soft = {"id": len(table), "content": "<image_soft_token>", **FLAGS, "special": True}
     return {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [*added, soft], "normalizer": replace,
