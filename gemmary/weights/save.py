@@ -61,7 +61,8 @@ def write_gguf(
 
     `tensors`: our names, exactly those of `config`; norms of either convention are stored as 1 + w, float32.
     Rows of the embedding beyond the vocabulary are left out, as llama.cpp expects. `metadata`: further keys
-    (str, bool, int, float, NumPy array, list of str), such as general.name or tokenizer.chat_template.
+    (str, bool, int, float, NumPy array, list of str or bytes), such as general.name; that of another GGUF
+    file may be given whole, for what describes its layout is left out.
     UnsupportedModelError: GGUF cannot express the config. GemmaryError: it cannot be written.
     """
     path = Path(path)
@@ -76,8 +77,9 @@ def write_gguf(
         "general.file_type": _file_type(stored.values()),
         **gguf_metadata(config, path),
         **vocabulary_metadata(vocabulary),
-        **(metadata or {}),
     }
+    further = metadata or {}
+    keys |= {key: further[key] for key in further if key not in keys and _travels(key)}
     table, offset = [], 0
     for name, tensor in stored.items():
         table.append(_text(to_gguf(name)) + _dimensions(tensor) + struct.pack("<Q", offset))
@@ -166,6 +168,11 @@ def _for_folder(name: str, tensor: Tensor) -> Tensor:
     return Tensor.pack(name, tensor.gain() - np.float32(1), FORMATS["F32"], 1.0)
 
 
+def _travels(key: str) -> bool:
+    """Whether a metadata key means the same in another file: not what config, vocabulary or layout say."""
+    return key != "general.alignment" and not key.startswith(("gemma3.", "tokenizer.ggml.", "split."))
+
+
 def _file_type(tensors: Iterable[Tensor]) -> int:
     """The format that most matrix bytes of the layers are in."""
     totals: dict[str, int] = {}
@@ -184,8 +191,8 @@ def _padded(count: int) -> int:
     return -(-count // ALIGNMENT) * ALIGNMENT
 
 
-def _text(text: str) -> bytes:
-    data = text.encode("utf-8")
+def _text(text: str | bytes) -> bytes:
+    data = text.encode("utf-8") if isinstance(text, str) else text
     return struct.pack("<Q", len(data)) + data
 
 
@@ -206,7 +213,8 @@ def _value(value: object) -> bytes:
     if isinstance(value, bool):
         return struct.pack("<I?", 7, value)
     if isinstance(value, int):
-        return struct.pack("<II", 4, value) if 0 <= value < 1 << 32 else struct.pack("<Iq", 11, value)
+        kind, code = (4, "I") if 0 <= value < 1 << 32 else (10, "Q") if value > 0 else (11, "q")
+        return struct.pack("<I" + code, kind, value)
     if isinstance(value, float):
         return struct.pack("<If", 6, value)
     raise TypeError(f"GGUF metadata cannot hold a {type(value).__name__}")

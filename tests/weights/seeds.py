@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from gemmary.config import Config, Rope
 from gemmary.formats import FORMATS
 from gemmary.weights.names import expected_shapes, is_norm, to_huggingface
+from gemmary.weights.save import write_folder, write_gguf, write_safetensors
 from gemmary.weights.tensor import Tensor
 from gemmary.weights.vocabulary import Vocabulary
 
@@ -232,3 +234,12 @@ def gguf_header(
         file.put("IQ", format.ggml_id, offset)
         offset += -(-int(np.prod(shape[:-1])) * format.row_bytes(shape[-1]) // 32) * 32
     return bytes(file.data) + bytes(-len(file.data) % 32), offset
+
+
+def attempts(folder: Path) -> dict[str, Callable[[], None]]:
+    """What writes files, by the last file that it writes."""
+    return {
+        "model.gguf": lambda: write_gguf(folder / "model.gguf", TINY, random_tensors(TINY), vocabulary(48)),
+        "model.safetensors": lambda: write_safetensors(folder / "model.safetensors", random_tensors(TINY)),
+        "config.json": lambda: write_folder(folder, TINY, random_tensors(TINY)),
+    }

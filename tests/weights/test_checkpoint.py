@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
@@ -462,6 +464,31 @@ def test_tokenizer_comes_along(tmp_path: Path, folder: Path) -> None:
 def test_metadata_is_at_hand(tmp_path: Path, folder: Path) -> None:
     assert open_checkpoint(folder).metadata["model_type"] == "gemma3_text"
     assert open_checkpoint(gguf_file(tmp_path)).metadata["general.architecture"] == "gemma3"
+
+
+def test_file_that_loses_its_permissions_after_opening_stays_open(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder)
+    (folder / "model.safetensors").chmod(0)
+    assert len(checkpoint.tensors["norm"].raw) == 64
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "a.gguf"])
+def test_disk_that_fails_while_reading_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Reads of one file give EIO."""
+    (folder / "a.gguf").write_bytes(seeds.smallest_gguf().data)
+    genuine = os.fdopen
+
+    class Failing(io.BufferedReader):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if os.readlink(f"/proc/self/fd/{self.fileno()}").endswith(name):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size)
+
+    monkeypatch.setattr(os, "fdopen", lambda fd, *a, **k: Failing(genuine(fd, "rb", buffering=0)))
+    with pytest.raises(ModelFileError, match=f"{name}: cannot be read: Input/output error"):
+        open_checkpoint(folder / "a.gguf" if name == "a.gguf" else folder)
 
 
 def test_file_cut_short_after_opening_is_told(folder: Path) -> None:

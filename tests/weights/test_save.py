@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,13 @@ from gemmary.weights.save import write_folder, write_gguf, write_safetensors
 from gemmary.weights.tensor import Tensor
 from gemmary.weights.vocabulary import Vocabulary
 
-from .seeds import TINY, random_tensors, random_values, vocabulary
+from . import seeds
+from .seeds import TINY, attempts, random_tensors, random_values, vocabulary
 
 EXTRA = {
     "general.name": "Tiny",
     "tokenizer.chat_template": "{{ bos_token }} für alle",
-    "general.parameter_count": 1 << 40,
+    "general.parameter_count": (1 << 64) - 1,
     "general.offset": -7,
     "general.tags": ["a", "ü"],
     "general.truths": np.array([True, False]),
@@ -147,6 +147,21 @@ def test_norms_survive_the_way_through_gguf_and_back(tmp_path: Path) -> None:
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "model.gguf").read_bytes()
 
 
+def test_metadata_of_another_file_may_be_given_whole(tmp_path: Path) -> None:
+    """Keys about the other file's layout, shape and shards must not come along."""
+    layout = {"general.alignment": ("I", 64), "split.count": ("H", 1), "gemma3.vision.block_count": ("I", 27)}
+    words = {"general.license.names": ("[s", ["a", "ü"]), "general.name": ("s", "Other")}
+    other = tmp_path / "other.gguf"
+    other.write_bytes(seeds.smallest_gguf({**seeds.smallest_metadata(), **layout, **words}, align=64).data)
+    metadata = open_checkpoint(other).metadata
+    write_gguf(tmp_path / "new.gguf", TINY, random_tensors(TINY), vocabulary(TINY.vocab), metadata)
+    new = open_checkpoint(tmp_path / "new.gguf")
+    assert new.config == TINY
+    assert new.metadata["general.name"] == "Other"
+    assert new.metadata["general.license.names"] == [b"a", "ü".encode()]
+    assert not new.metadata.keys() & layout.keys()
+
+
 def test_stored_norms_keep_their_bits(tmp_path: Path) -> None:
     """A folder written from a folder: w itself, never (1 + w) - 1."""
     tensors = random_tensors(TINY, "BF16")
@@ -185,14 +200,6 @@ def test_tensors_must_be_those_of_the_config(tmp_path: Path, write: str) -> None
 
 
 # ---- disks that fail
-
-
-def attempts(folder: Path) -> dict[str, Callable[[], None]]:
-    return {
-        "model.gguf": lambda: write_gguf(folder / "model.gguf", TINY, random_tensors(TINY), vocabulary(48)),
-        "model.safetensors": lambda: write_safetensors(folder / "model.safetensors", random_tensors(TINY)),
-        "config.json": lambda: write_folder(folder, TINY, random_tensors(TINY)),
-    }
 
 
 @pytest.mark.parametrize("name", attempts(Path()))
@@ -238,7 +245,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path) -> None:
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "from gemmary.errors import GemmaryError\n"
-        "from tests.weights.test_save import attempts\n"
+        "from tests.weights.seeds import attempts\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "for name, attempt in attempts(Path(sys.argv[1])).items():\n"
