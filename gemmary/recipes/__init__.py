@@ -1,0 +1,1 @@
+"""Recipes: plain modules, read top to bottom. The only storey where engine meets train."""

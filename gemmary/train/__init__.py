@@ -1,0 +1,1 @@
+"""Data to weights: packing, losses, optimizers, the one loop, checkpoints."""

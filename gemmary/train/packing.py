@@ -1,0 +1,127 @@
+"""Documents to rows of fixed length. A document never crosses a row and never sees another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ops.contract import Floats, Ints, Step
+
+PAD = 0
+OPEN_ROWS = 64  # rows that wait for a document that fits
+
+
+@dataclass(frozen=True)
+class Document:
+    """Token ids [n], and weights [n]: how much it counts to predict each. The first is never predicted."""
+
+    ids: Sequence[int]
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.weights):
+            raise ValueError(f"{len(self.ids)} ids need as many weights, not {len(self.weights)}")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed rows, all [B, row]: ids, number of the document within its row, position within the document.
+
+    weights belong to the prediction of the *next* token: 0 at a document's last token. Columns that nothing
+    filled have document -1, id `PAD` and weight 0; attention treats them as a document of their own.
+    """
+
+    ids: Ints
+    document: Ints
+    pos: Ints
+    weights: Floats
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, numbers: Ints | slice) -> Rows:
+        """Some of the rows."""
+        return Rows(self.ids[numbers], self.document[numbers], self.pos[numbers], self.weights[numbers])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of documents, filling not counted."""
+        return int((self.document >= 0).sum())
+
+    def step(self) -> tuple[Step, Ints, Floats]:
+        """The step of these rows, and target ids and weights [R] of the tokens that have a weight.
+
+        Every document is a sequence of the step; its `rows` are the tokens with a weight.
+        """
+        first = np.ones(self.ids.shape, bool)
+        first[:, 1:] = self.document[:, 1:] != self.document[:, :-1]
+        starts = np.append(np.flatnonzero(first), first.size).astype(np.int32)
+        ids, weights = self.ids.ravel().astype(np.int32), self.weights.ravel()
+        wanted = np.flatnonzero(weights > 0).astype(np.int32)
+        step = Step(
+            ids=ids,
+            pos=self.pos.ravel().astype(np.int32),
+            seq=(np.cumsum(first) - 1).astype(np.int32),
+            block=np.full(first.size, -1, np.int32),
+            starts=starts,
+            past=np.zeros(len(starts) - 1, np.int32),
+            rows=wanted,
+        )
+        return step, ids[wanted + 1], weights[wanted].astype(np.float32)
+
+
+def pack_rows(documents: Iterable[Document], row: int) -> Rows:
+    """Best fit: a document goes to the fullest of the open rows that has room for it.
+
+    A document longer than `row` tokens is cut into several; what follows a cut does not see what was before.
+    """
+    if row < 2:
+        raise ValueError(f"rows of {row} tokens leave nothing to predict")
+    closed: list[list[Document]] = []
+    opened: list[_Open] = []
+    for document in _cut(documents, row):
+        size = len(document.ids)
+        best = min((o for o in opened if o.room >= size), key=lambda o: o.room, default=None)
+        if best is None:
+            if len(opened) == OPEN_ROWS:
+                fullest = min(opened, key=lambda o: o.room)
+                opened.remove(fullest)
+                closed.append(fullest.documents)
+            best = _Open(row)
+        else:
+            opened.remove(best)
+        opened.append(best)  # rows used longest ago are tried first
+        best.documents.append(document)
+        best.room -= size
+    return _rows([*closed, *(o.documents for o in opened)], row)
+
+
+@dataclass(eq=False)
+class _Open:
+    room: int
+    documents: list[Document] = field(default_factory=list)
+
+
+def _cut(documents: Iterable[Document], row: int) -> Iterator[Document]:
+    for document in documents:
+        for first in range(0, len(document.ids), row):
+            part = slice(first, first + row)
+            yield Document(document.ids[part], document.weights[part])
+
+
+def _rows(packed: list[list[Document]], row: int) -> Rows:
+    shape = (len(packed), row)
+    ids, document = np.full(shape, PAD, np.int32), np.full(shape, -1, np.int32)
+    pos, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    for r, documents in enumerate(packed):
+        at = 0
+        for number, held in enumerate(documents):
+            end = at + len(held.ids)
+            ids[r, at:end], document[r, at:end] = held.ids, number
+            pos[r, at:end] = np.arange(end - at)
+            weights[r, at : end - 1] = held.weights[1:]
+            at = end
+        pos[r, at:] = np.arange(row - at)
+    return Rows(ids, document, pos, weights)

@@ -1,0 +1,45 @@
+"""Everything that moves during training, as tensors by name: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .checkpoint import CheckpointError
+
+Tensors = dict[str, torch.Tensor]
+Optimizers = Sequence[torch.optim.Optimizer]
+MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random"
+
+
+def take(model: torch.nn.Module, optimizers: Optimizers) -> Tensors:
+    """`model.<parameter>`, `optimizer.<parameter>.<field>`, and the state of the random generator."""
+    tensors: Tensors = {RANDOM: torch.get_rng_state()}
+    owner = _owner(optimizers)
+    for name, parameter in model.named_parameters():
+        tensors[f"{MODEL}{name}"] = parameter
+        for field, value in owner[parameter].state[parameter].items():
+            tensors[f"{OPTIMIZER}{name}.{field}"] = value
+    return tensors
+
+
+def restore(model: torch.nn.Module, optimizers: Optimizers, tensors: Tensors) -> None:
+    """Put back what `take` took. CheckpointError: the tensors belong to another model."""
+    left = dict(tensors)
+    owner = _owner(optimizers)
+    try:
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(left.pop(f"{MODEL}{name}"))
+            prefix = f"{OPTIMIZER}{name}."
+            fields = [key for key in left if key.startswith(prefix)]
+            owner[parameter].state[parameter] = {key.removeprefix(prefix): left.pop(key) for key in fields}
+        torch.set_rng_state(left.pop(RANDOM))
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"the checkpoint belongs to another model: {error}") from error
+    if left:
+        raise CheckpointError(f"the checkpoint belongs to another model: it also has {sorted(left)[:3]}")
+
+
+def _owner(optimizers: Optimizers) -> dict[torch.Tensor, torch.optim.Optimizer]:
+    return {p: o for o in optimizers for group in o.param_groups for p in group["params"]}

@@ -1,0 +1,206 @@
+"""The loop learns, counts every token the same, and goes on exactly where a kill cut it off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gemmary.errors import GemmaryError
+from gemmary.train.loop import DivergedError, Trainer
+from gemmary.train.loss import mean_loss
+from gemmary.train.optimizer import Learning
+from tests.train import toys
+
+ROOT = Path(__file__).parents[2]
+STEPS = 24
+
+
+def log(folder: Path) -> list[tuple[int, str, str]]:
+    """Step, loss and gradient norm of every line, bit for bit."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    return [(r["step"], float(r["loss"]).hex(), float(r["norm"]).hex()) for r in records]
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in trainer.model.parameters()]
+
+
+def run_process(folder: Path) -> subprocess.Popen[bytes]:
+    """The toy run of STEPS steps in a process of its own."""
+    code = (
+        "import sys, pathlib; from tests.train import toys; toys.trainer(pathlib.Path(sys.argv[1]), 24).run()"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def killed_runs(folder: Path, kills: int, seed: int) -> None:
+    """Start the run, kill it at a random step `kills` times, then let it end."""
+    dice = np.random.default_rng(seed)
+    for _ in range(kills):
+        process = run_process(folder)
+        target = int(dice.integers(1, STEPS))
+        deadline = time.monotonic() + 60
+        while process.poll() is None and _lines(folder) < target and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run_process(folder).wait(timeout=100) == 0
+
+
+def _lines(folder: Path) -> int:
+    path = folder / "log.jsonl"
+    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
+
+
+def check_kills(folder: Path, kills: int, seed: int = 0) -> None:
+    whole = toys.trainer(folder / "whole", STEPS)
+    assert whole.run()
+    killed_runs(folder / "cut", kills, seed)
+    assert log(folder / "cut") == log(folder / "whole")
+    again = toys.trainer(folder / "cut", STEPS)
+    again.run()
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(again), strict=True))
+
+
+def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    check_kills(tmp_path, kills=2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_twenty_kills(tmp_path: Path) -> None:
+    check_kills(tmp_path, kills=20, seed=1)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    trainer = toys.trainer(tmp_path, 40)
+    before = mean_loss(trainer.model, toys.rows(seed=9))
+    assert trainer.run()
+    assert mean_loss(trainer.model, toys.rows(seed=9)) < 0.5 * before
+
+
+def test_threads_and_micro_batches_do_not_change_the_step(tmp_path: Path) -> None:
+    cuts = {"1": (8, 1, 1), "2": (4, 2, 1), "4": (2, 4, 3)}
+    runs = {
+        name: toys.trainer(tmp_path / name, 1, rows=rows, parts=parts, workers=workers)
+        for name, (rows, parts, workers) in cuts.items()
+    }
+    for trainer in runs.values():
+        trainer.run()
+    for other in ("2", "4"):
+        for mine, theirs in zip(runs[other].parameters, runs["1"].parameters, strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=0, atol=1e-6)
+
+
+def test_same_seed_twice_is_the_same_run(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        toys.trainer(tmp_path / name, 5).run()
+    assert log(tmp_path / "a") == log(tmp_path / "b")
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_many_end_the_run(tmp_path: Path) -> None:
+    trainer = toys.trainer(tmp_path, 20, patience=3)
+    trainer.gradients = lambda rows: (float("nan"), 1.0, tuple(map(torch.zeros_like, trainer.parameters)))  # type: ignore[method-assign]
+    before = weights(trainer)
+    with pytest.raises(DivergedError, match="not finite for 3 steps"):
+        trainer.run()
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
+
+
+def test_one_bad_step_is_passed_over(tmp_path: Path) -> None:
+    trainer = toys.trainer(tmp_path, 8)
+    honest = trainer.gradients
+
+    def sometimes(rows):  # type: ignore[no-untyped-def]
+        loss, weight, grads = honest(rows)
+        return (float("inf"), weight, grads) if trainer.step == 3 else (loss, weight, grads)
+
+    trainer.gradients = sometimes  # type: ignore[method-assign]
+    assert trainer.run()
+    assert trainer.skipped == 0
+    assert all(p.isfinite().all() for p in trainer.parameters)
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"clip": 0.5}, {"learning": Learning(peak=2e-2)}])
+def test_another_plan_does_not_go_on_in_the_same_folder(tmp_path: Path, change: dict[str, object]) -> None:
+    toys.trainer(tmp_path, 4).run()
+    with pytest.raises(GemmaryError, match="another plan"):
+        toys.trainer(tmp_path, 4, **change).run()
+
+
+def test_other_data_does_not_go_on_in_the_same_folder(tmp_path: Path) -> None:
+    toys.trainer(tmp_path, 4).run()
+    with pytest.raises(GemmaryError, match="another data"):
+        Trainer(toys.model(), toys.rows(seed=2), toys.plan(8), tmp_path).run()
+
+
+def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
+    toys.trainer(tmp_path, 8).run()
+    longer = toys.trainer(tmp_path, 12)
+    assert longer.run()
+    assert [step for step, _, _ in log(tmp_path)] == list(range(1, 13))
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    trainer = toys.trainer(tmp_path, 2)
+    honest = trainer.gradients
+
+    def meanwhile(rows):  # type: ignore[no-untyped-def]
+        with pytest.raises(GemmaryError, match="another run trains here"):
+            toys.trainer(tmp_path, 2).run()
+        return honest(rows)
+
+    trainer.gradients = meanwhile  # type: ignore[method-assign]
+    assert trainer.run()
+
+
+def test_sigterm_ends_at_a_step_with_a_checkpoint(tmp_path: Path) -> None:
+    whole = toys.trainer(tmp_path / "whole", 10)
+    whole.run()
+    trainer = toys.trainer(tmp_path / "cut", 10)
+    honest = trainer.gradients
+
+    def signalled(rows):  # type: ignore[no-untyped-def]
+        if trainer.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        return honest(rows)
+
+    trainer.gradients = signalled  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:  # the second signal of the two workers must not end the tests
+        patch.setattr(signal, "SIGTERM", signal.SIGTERM)
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert not trainer.run()
+        signal.signal(signal.SIGTERM, before)
+    assert 5 < trainer.step < 10
+    assert toys.trainer(tmp_path / "cut", 10).run()
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+
+
+def test_a_log_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
+    toys.trainer(tmp_path, 4).run()
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 5, "lo')
+    toys.trainer(tmp_path, 8).run()
+    assert [step for step, _, _ in log(tmp_path)] == list(range(1, 9))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_compiled_layers_learn_the_same(tmp_path: Path) -> None:
+    plain, compiled = (toys.trainer(tmp_path / str(c), 6, compile=c) for c in (False, True))
+    for trainer in (plain, compiled):
+        trainer.run()
+    data = replace(toys.rows(seed=4))
+    assert mean_loss(plain.model, data) == pytest.approx(mean_loss(compiled.model, data), rel=1e-3)

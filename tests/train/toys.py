@@ -1,0 +1,57 @@
+"""Tiny models and texts for the training tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gemmary.config import NANO, Config
+from gemmary.model.modules import TextModule
+from gemmary.ops.trainable import Trainable
+from gemmary.train.initial import initialise
+from gemmary.train.loop import Plan, Trainer
+from gemmary.train.optimizer import Learning
+from gemmary.train.packing import Document, Rows, pack_rows
+
+ROW = 32
+TOY = replace(
+    NANO, vocab=48, width=32, layers=6, heads=4, kv_heads=2, head_dim=16, ffn=48, window=8, query_scalar=16
+)
+
+
+def documents(count: int, longest: int = ROW, vocab: int = TOY.vocab, seed: int = 0) -> list[Document]:
+    """Texts with a rule to learn: each id is the one before plus a step that the first id gives."""
+    dice = np.random.default_rng(seed)
+    found = []
+    for length, first in zip(dice.integers(2, longest, count), dice.integers(1, vocab, count), strict=True):
+        ids = (first + np.arange(length) * (1 + first % 3)) % vocab
+        found.append(Document(ids.tolist(), [1.0] * int(length)))
+    return found
+
+
+def rows(count: int = 60, seed: int = 0) -> Rows:
+    """Packed toy texts."""
+    return pack_rows(documents(count, seed=seed), ROW)
+
+
+def model(config: Config = TOY, row: int = ROW, seed: int = 0) -> TextModule:
+    """A toy with its first weights."""
+    made = TextModule(config, Trainable(row, (None, config.window)))
+    initialise(made, seed)
+    return made
+
+
+def plan(steps: int, **changes: object) -> Plan:
+    """A short run in float32 without a compiler."""
+    usual = Plan(
+        steps=steps, rows=4, parts=2, low=False, compile=False, checkpoint_every=4,
+        learning=Learning(peak=1e-2, warmup=2, cooldown=5),
+    )  # fmt: skip
+    return replace(usual, **changes)
+
+
+def trainer(folder: Path, steps: int = 12, **changes: object) -> Trainer:
+    """A fresh trainer of the toy in `folder`."""
+    return Trainer(model(), rows(), plan(steps, **changes), folder)
