@@ -20,7 +20,7 @@ from .fields import shown
 from .gguf import GGUFFile, read_gguf
 from .ggufconfig import config_from_gguf
 from .huggingface import config_from_json
-from .names import HEAD, expected_shapes, from_gguf, from_huggingface, is_norm, is_vision
+from .names import HEAD, VISION, expected_shapes, from_gguf, from_huggingface, is_norm
 from .safetensors import SafetensorsFile, inside, read_safetensors, read_shards
 from .strictjson import read_object
 from .tensor import FLOATS, Floats, Tensor, TensorInfo
@@ -98,7 +98,7 @@ def open_checkpoint(path: str | os.PathLike[str], exact_scale: bool = False) -> 
     Gemmary runs.
     """
     path = Path(path)
-    checkpoint = _open_folder(path) if path.is_dir() else _open_gguf(path)
+    checkpoint = _open_folder(path) if os.path.isdir(path) else _open_gguf(path)
     return replace(checkpoint, embed_scale=math.sqrt(checkpoint.config.width)) if exact_scale else checkpoint
 
 
@@ -134,7 +134,7 @@ def _open_folder(path: Path) -> Checkpoint:
 
 
 def _config_json(folder: Path) -> dict[str, object]:
-    if not (folder / "config.json").exists():
+    if not os.path.exists(folder / "config.json"):
         if any(folder.glob("*.gguf")):
             raise ModelFileError(folder, "has no config.json, but GGUF files: give one of them by its name")
         raise ModelFileError(folder, "has no config.json: give a .gguf file, or the folder of a model")
@@ -143,9 +143,9 @@ def _config_json(folder: Path) -> dict[str, object]:
 
 def _weights(folder: Path) -> SafetensorsFile:
     whole, index = "model.safetensors", "model.safetensors.index.json"
-    if (folder / whole).exists():
+    if os.path.exists(folder / whole):
         return read_safetensors(inside(folder, whole))
-    if (folder / index).exists():
+    if os.path.exists(folder / index):
         return read_shards(inside(folder, index))
     others = sorted(part.name for part in folder.glob("*.safetensors"))
     if len(others) == 1:
@@ -161,7 +161,7 @@ def _weights(folder: Path) -> SafetensorsFile:
 
 
 def _optional(folder: Path, name: str) -> Path | None:
-    return inside(folder, name) if (folder / name).exists() else None
+    return inside(folder, name) if os.path.exists(folder / name) else None
 
 
 def _canonical(
@@ -172,10 +172,11 @@ def _canonical(
     aside: list[str] = []
     unknown: list[str] = []
     for name, info in file.tensors.items():
-        if is_vision(name):
-            aside.append(name)
-        elif (our := ours(name)) is None:
+        our = ours(name)
+        if our is None:
             unknown.append(name)
+        elif our == VISION:
+            aside.append(name)
         elif our in found:
             raise ModelFileError(file.path, f"{shown(name)} and {shown(found[our].name)} are the same tensor")
         else:

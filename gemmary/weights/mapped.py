@@ -26,8 +26,8 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; ModelFileError for anything else (folder, pipe, device, nothing)."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block
-    except OSError as error:
-        raise ModelFileError(path, f"cannot be opened: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ModelFileError(path, f"cannot be opened: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ModelFileError(path, "is not a regular file")

@@ -11,6 +11,7 @@ import re
 from ..config import Config
 
 HEAD = "head"  # an output head; in every Gemma 3 it is the embedding, and files rarely repeat it
+VISION = "vision"  # anything of the picture half
 
 # ours: (Hugging Face, GGUF), both without the `.weight` that follows
 OUTER = {
@@ -46,21 +47,20 @@ _OUTER_HF = {f"{theirs}.weight": ours for ours, (theirs, _) in OUTER.items()}
 _OUTER_GGUF = {f"{theirs}.weight": ours for ours, (_, theirs) in OUTER.items()}
 
 
-def is_vision(name: str) -> bool:
-    """Whether a file's tensor belongs to the picture half, in either family of names."""
-    return name.startswith(HF_VISION + GGUF_VISION)
-
-
 def from_huggingface(name: str) -> str | None:
-    """Our name, HEAD for an output head, None for a name that Gemma 3 does not have."""
+    """Our name, HEAD or VISION; None for a name that Gemma 3 does not have."""
     if name in HF_HEADS:
         return HEAD
+    if name.startswith(HF_VISION):
+        return VISION
     prefix = next((prefix for prefix in HF_TEXT if name.startswith(prefix)), None)
     return None if prefix is None else _ours(name[len(prefix) :], "layers", _OUTER_HF, _FROM_HF)
 
 
 def from_gguf(name: str) -> str | None:
-    """Our name, HEAD for an output head, None for a name that Gemma 3 does not have."""
+    """Our name, HEAD or VISION; None for a name that Gemma 3 does not have."""
+    if name.startswith(GGUF_VISION):
+        return VISION
     return HEAD if name == "output.weight" else _ours(name, "blk", _OUTER_GGUF, _FROM_GGUF)
 
 

@@ -432,6 +432,8 @@ def test_part_of_a_folder(folder: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="No such file"):
         open_checkpoint(tmp_path / "nothing.gguf")
+    with pytest.raises(ModelFileError, match="cannot be opened: embedded null byte"):
+        open_checkpoint(tmp_path / "nothing\0.gguf")
 
 
 def test_config_linked_out_of_its_folder_is_told(folder: Path, tmp_path: Path) -> None:

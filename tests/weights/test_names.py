@@ -58,12 +58,17 @@ def test_hugging_face_names_are_those_of_transformers() -> None:
         "model.vision_tower.post_layernorm.bias",
         "multi_modal_projector.mm_input_projection_weight",
         "model.multi_modal_projector.mm_soft_emb_norm.weight",
-        "v.blk.0.attn_q.weight",
-        "mm.input_projection.weight",
     ],
 )
-def test_vision_names_are_known(name: str) -> None:
-    assert names.is_vision(name)
+def test_vision_names_of_hugging_face_are_known(name: str) -> None:
+    assert names.from_huggingface(name) == names.VISION
+    assert names.from_gguf(name) is None
+
+
+@pytest.mark.parametrize("name", ["v.blk.0.attn_q.weight", "v.patch_embd.bias", "mm.input_projection.weight"])
+def test_vision_names_of_gguf_are_known(name: str) -> None:
+    assert names.from_gguf(name) == names.VISION
+    assert names.from_huggingface(name) is None
 
 
 @pytest.mark.parametrize("name", ["lm_head.weight", "language_model.lm_head.weight"])
