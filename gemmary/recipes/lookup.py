@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from .everyday import Everyday
@@ -39,7 +39,7 @@ class Lookup:
 
     def answer(self, question: str) -> str:
         """The command whose text scores highest; the earlier entry where scores are equal."""
-        scores: Counter[int] = Counter()
+        scores: dict[int, float] = defaultdict(float)
         for word in sorted(set(words(question))):
             found = self._postings.get(word, [])
             weight = math.log(1 + (len(self._commands) - len(found) + 0.5) / (len(found) + 0.5))

@@ -23,6 +23,11 @@ from tests.train import toys
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
+PROGRAM = f"""
+import sys, pathlib
+from tests.train import toys
+toys.trainer(pathlib.Path(sys.argv[1]), {STEPS}).run()
+"""
 
 
 def log(folder: Path) -> list[tuple[int, str, str]]:
@@ -38,10 +43,7 @@ def weights(trainer: Trainer) -> list[torch.Tensor]:
 
 def run_process(folder: Path) -> subprocess.Popen[bytes]:
     """The toy run of STEPS steps in a process of its own."""
-    code = (
-        "import sys, pathlib; from tests.train import toys; toys.trainer(pathlib.Path(sys.argv[1]), 24).run()"
-    )
-    return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
 def killed_runs(folder: Path, kills: int, seed: int) -> None:
