@@ -1,1 +1,1 @@
-"""Requests -> tokens: the loop that generates, the sampler, the prefix cache and the one thread that computes."""
+"""Requests -> tokens: the loop that generates, the sampler, the prefix cache, the one computing thread."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ContextFullError, GemmaryError
 from ..model.pages import Sequence
-from .runner import Cancelled, Runner
-from .sampling import Draw, Sampler
-from .thread import EngineThread
+from .runner import Runner
+from .sampling import Draw, NotFiniteError, Sampler
+from .thread import Cancelled, EngineThread
 
 Progress = Callable[[int, int], object]
 End = Literal["stop", "length", "context_full", "cancelled"]
@@ -33,7 +32,10 @@ class Constraint(Protocol):
 
 @dataclass(eq=False)
 class Request:
-    """One text to continue."""
+    """One text to continue: 1 to context - 1 ids, of which at most max_tokens more are made.
+
+    A token of `stops` ends it. Setting `cancel`, from any thread, ends it within 0.1 s.
+    """
 
     ids: list[int]
     sampler: Sampler
@@ -54,44 +56,48 @@ class Run:
     end: End | None = None
 
 
-def generate(runner: Runner, thread: EngineThread, request: Request, run: Run) -> Iterator[Draw]:
-    """Draw after draw; a stop token ends the run and is not yielded.
+def generate(runner: Runner, thread: EngineThread, request: Request, run: Run) -> Generator[Draw, None, None]:
+    """Draw after draw; a stop token ends the run and is not yielded. Closing the iterator cancels.
 
-    ContextFullError when the prompt leaves no room for a token. Closing the iterator cancels.
+    However it ends, the pages are given back, behind whatever the engine thread is doing.
     """
-    if len(request.ids) >= runner.context:
-        raise ContextFullError(
-            f"the prompt has {len(request.ids)} tokens and the context holds {runner.context}: "
-            "shorten it, or load the model with a larger context"
-        )
-    ids = list(request.ids)
-    sequence = thread.run(lambda: runner.snapshots.start(ids))
-    run.cached = sequence.length
+    ids, sequence = list(request.ids), Sequence()
+    sound = True
     try:
-        yield from _tokens(runner, thread, request, run, ids, sequence)
+        run.cached = thread.run(lambda: runner.start(ids, sequence))
+        yield from _draws(runner, thread, request, run, ids, sequence)
     except Cancelled:
         run.end = "cancelled"
-    except GeneratorExit:
-        run.end = run.end or "cancelled"
-        raise
-    except GemmaryError:
-        thread.run(runner.snapshots.clear)  # whatever went wrong must not be read by the next request
+    except NotFiniteError:
+        sound = False
+        thread.later(runner.snapshots.clear)  # nothing of it may be read by the next request
         raise
     finally:
-        thread.run(lambda: _finish(runner, ids, sequence, run.end is not None))
+        run.end = run.end or "cancelled"
+        if sound:
+            thread.later(lambda: runner.keep(ids, sequence))
+        thread.later(lambda: runner.finish(sequence))
 
 
-def _tokens(
+def _draws(
     runner: Runner, thread: EngineThread, request: Request, run: Run, ids: list[int], sequence: Sequence
-) -> Iterator[Draw]:
+) -> Generator[Draw, None, None]:
     started = time.perf_counter()
     states = _prefill(runner, thread, request, ids, sequence)
-    thread.run(lambda: runner.snapshots.keep(ids, sequence))
     run.prefill_seconds = time.perf_counter() - started
-    while True:
+
+    def advance() -> Draw:
+        nonlocal states
+        if sequence.length < len(ids):
+            states = runner.step(sequence, ids[-1:], [0], request.cancel)
+        return _draw(runner, request, states, len(ids))
+
+    while run.end is None:
         started = time.perf_counter()
-        draw = thread.run(lambda: _draw(runner, request, states, len(ids)), request.cancel)
+        draw = thread.run(advance, request.cancel)
         run.decode_seconds += time.perf_counter() - started
+        if len(ids) == len(request.ids):
+            thread.later(lambda: runner.keep(request.ids, sequence))
         if draw.id in request.stops:
             run.end = "stop"
             return
@@ -99,25 +105,26 @@ def _tokens(
         complete = request.constraint is not None and request.constraint.accept(draw.id)
         run.end = _end(runner, request, ids, complete)
         yield draw
-        if run.end is not None:
-            return
-        started = time.perf_counter()
-        states = thread.run(lambda: runner.step(sequence, ids[-1:], [0], request.cancel), request.cancel)
-        run.decode_seconds += time.perf_counter() - started
 
 
 def _prefill(
     runner: Runner, thread: EngineThread, request: Request, ids: list[int], sequence: Sequence
 ) -> object:
-    states = None
-    while sequence.length < len(ids):
+    """Hidden state of the last of `ids`."""
+
+    def report() -> None:
         if request.progress is not None and request.progress(sequence.length, len(ids)) is False:
-            raise Cancelled
-        states, _ = thread.run(
-            lambda: runner.chunk(sequence, ids[sequence.length :], request.cancel), request.cancel
-        )
-    if request.progress is not None:
-        request.progress(len(ids), len(ids))
+            request.cancel.set()
+
+    def step() -> object:
+        part = ids[sequence.length : sequence.length + runner.chunk]
+        return runner.step(sequence, part, [len(part) - 1], request.cancel)
+
+    states = None
+    report()
+    while sequence.length < len(ids):
+        states = thread.run(step, request.cancel, report)
+        report()
     return states
 
 
@@ -133,9 +140,3 @@ def _end(runner: Runner, request: Request, ids: list[int], complete: bool) -> En
     if request.max_tokens is not None and len(ids) - len(request.ids) >= request.max_tokens:
         return "length"
     return "context_full" if len(ids) >= runner.context else None
-
-
-def _finish(runner: Runner, ids: list[int], sequence: Sequence, sound: bool) -> None:
-    if sound and sequence.length:
-        runner.snapshots.keep(ids, sequence)
-    runner.pages.release(sequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -12,8 +13,10 @@ from ..model.text import Decoder
 from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.hub import locate
 from ..weights.vocabulary import Vocabulary
-from .memory import Estimate, choose_context, estimate_memory, machine_memory
+from .memory import Estimate, check_context, choose_context, estimate_memory, machine_memory, pool_pages
 from .model import Model
+from .runner import Runner
+from .sampling import check_whole
 from .thread import EngineThread
 
 Device = Literal["auto", "cpu", "cuda", "torch"]
@@ -31,45 +34,85 @@ def load(
 ) -> Model:
     """Load a Gemma 3 model.
 
-    source: None for the bundled one, a GGUF file, a folder with config.json and *.safetensors, or a Hugging Face id
-    whose files are in the local cache or can be downloaded. device: "cpu" (also "auto"), or "torch" for the slow
-    float32 reference. context: tokens of prompt and answer together (None: as many as the model has and memory
-    holds). threads: None for all cores. dtype "float32" expands the weights and leaves sqrt(width) unrounded.
+    source: None for the bundled one, a GGUF file, a folder with config.json and *.safetensors, or a Hugging
+        Face id whose files `gemmary pull` has fetched.
+    device: "cpu" (also "auto"), or "torch" for the slow float32 reference.
+    context: tokens of prompt and answer together; None: as many as the model has and memory holds.
+    threads: None for all cores.
+    dtype: "float32" expands the weights and leaves sqrt(width) unrounded; None: as the file stores them.
+    mmproj, adapter: for pictures and LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
     """
-    if mmproj is not None or adapter is not None:
-        raise UnsupportedModelError("this version runs text models without adapters: leave mmproj and adapter out")
-    if dtype not in (None, "float32"):
-        raise PromptError(f'dtype must be None or "float32", not {dtype!r}')
-    for name, value in (("context", context), ("threads", threads)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise PromptError(f"{name} must be a whole number above 0, not {value!r}")
+    _check_arguments(device, mmproj, adapter, threads, dtype)
+    if context is not None:
+        check_whole("context", context, 1)
     checkpoint = open_checkpoint(_path(source), exact_scale=dtype == "float32")
-    weights = _packed_bytes(checkpoint) if dtype is None else 4 * checkpoint.parameters
-    tokens = choose_context(checkpoint.config, weights, context, machine_memory())
+    config, memory = checkpoint.config, machine_memory()
+    expand = dtype is not None or device == "torch"
+    weights = 4 * checkpoint.parameters if expand else _packed_bytes(checkpoint)
+    tokens = choose_context(config, weights, context, memory)
     tokenizer = read_tokenizer(checkpoint)
-    thread, decoder = _decoder(checkpoint, device, threads, dtype is not None)
-    return Model(decoder, checkpoint.config, tokenizer, tokens, thread)
+    if device == "torch":
+        thread, decoder = _torch_decoder(checkpoint)
+    else:
+        thread, decoder = _cpu_decoder(checkpoint, threads, expand)
+    capacity = pool_pages(config, tokens, memory - weights)
+    return Model(thread.run(lambda: Runner(decoder, config, tokens, capacity)), tokenizer, thread)
 
 
 def estimate(source: str | Path | None = None, context: int | None = None, batch: int = 1) -> Estimate:
-    """Bytes that a model will take, from its headers alone: weights, pages of `batch` texts, scratch."""
+    """Bytes that a model will take, from its headers alone: weights, pages of `batch` texts, scratch.
+
+    context: tokens a text (None: all that the model has). Nothing is loaded.
+    """
+    check_whole("batch", batch, 1)
+    if context is not None:
+        check_whole("context", context, 1)
     checkpoint = open_checkpoint(_path(source))
-    tokens = checkpoint.config.context if context is None else context
-    return estimate_memory(checkpoint.config, _packed_bytes(checkpoint), tokens, batch)
+    check_context(checkpoint.config, context)
+    return estimate_memory(
+        checkpoint.config, _packed_bytes(checkpoint), context or checkpoint.config.context, batch
+    )
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizer that comes with a checkpoint; ModelFileError when a folder has none."""
+    """The tokenizer that comes with a checkpoint; ModelFileError when there is none, or it does not fit."""
+    tokenizer = _tokenizer(checkpoint)
+    rows = checkpoint.config.vocab
+    if any(not tokenizer.is_control(token) for token in range(rows, tokenizer.vocab)):
+        raise ModelFileError(
+            checkpoint.path,
+            f"has a tokenizer of {tokenizer.vocab:,} tokens and an embedding of {rows:,} rows: "
+            "they are not of the same model",
+        )
+    return tokenizer
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     vocabulary = checkpoint.vocabulary
     if isinstance(vocabulary, Vocabulary):
-        return Tokenizer.from_vocabulary(vocabulary.tokens, vocabulary.scores, vocabulary.types, checkpoint.path)
+        lists = vocabulary.tokens, vocabulary.scores, vocabulary.types
+        return Tokenizer.from_vocabulary(*lists, checkpoint.path)
     if vocabulary.model is not None:
         return Tokenizer.from_model(vocabulary.model)
     if vocabulary.json is not None:
         return Tokenizer.from_json(vocabulary.json)
-    raise ModelFileError(checkpoint.path, "has no tokenizer: put tokenizer.model or tokenizer.json beside the weights")
+    fault = "has no tokenizer: put tokenizer.model or tokenizer.json beside the weights"
+    raise ModelFileError(checkpoint.path, fault)
+
+
+def _check_arguments(device: object, mmproj: object, adapter: object, threads: object, dtype: object) -> None:
+    if mmproj is not None or adapter is not None:
+        raise UnsupportedModelError("this version runs text without adapters: leave mmproj and adapter out")
+    if dtype not in (None, "float32"):
+        raise PromptError(f'dtype must be None or "float32", not {dtype!r}')
+    if threads is not None:
+        check_whole("threads", threads, 1)
+    if device == "cuda":
+        raise UnsupportedModelError('this version computes on the CPU: use device="cpu"')
+    if device not in ("auto", "cpu", "torch"):
+        raise PromptError(f'device must be "auto", "cpu" or "torch", not {device!r}')
 
 
 def _packed_bytes(checkpoint: Checkpoint) -> int:
@@ -79,26 +122,17 @@ def _packed_bytes(checkpoint: Checkpoint) -> int:
 def _path(source: str | Path | None) -> Path:
     if source is None:
         return Path(str(resources.files("gemmary") / "bundled" / BUNDLED))
+    if not isinstance(source, str | os.PathLike):
+        raise PromptError(f"source must be a path or a name, not {type(source).__name__}")
     return locate(source)
-
-
-def _decoder(
-    checkpoint: Checkpoint, device: Device, threads: int | None, expand: bool
-) -> tuple[EngineThread, Decoder]:
-    if device in ("auto", "cpu"):
-        return _cpu_decoder(checkpoint, threads, expand)
-    if device == "torch":
-        return _torch_decoder(checkpoint)
-    if device == "cuda":
-        raise UnsupportedModelError('this version computes on the CPU: use device="cpu"')
-    raise PromptError(f'device must be "auto", "cpu" or "torch", not {device!r}')
 
 
 def _cpu_decoder(checkpoint: Checkpoint, threads: int | None, expand: bool) -> tuple[EngineThread, Decoder]:
     from ..ops.numba.machine import prepare
     from ..weights.assemble import packed_text
 
-    return EngineThread(lambda: prepare(threads)), packed_text(checkpoint, expand)
+    thread = EngineThread(lambda: prepare(threads))
+    return thread, thread.run(lambda: packed_text(checkpoint, expand))
 
 
 def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Decoder]:
@@ -108,4 +142,5 @@ def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Decoder]:
         raise UnsupportedModelError('device="torch" needs PyTorch: install it, or use device="cpu"') from None
     from ..weights.assemble import module_text
 
-    return EngineThread(lambda: None), module_text(checkpoint, Reference()).requires_grad_(False)
+    thread = EngineThread(lambda: None)
+    return thread, thread.run(lambda: module_text(checkpoint, Reference()).requires_grad_(False))

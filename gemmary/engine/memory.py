@@ -6,12 +6,14 @@ import os
 from dataclasses import dataclass
 
 from ..config import Config
-from ..errors import MemoryBudgetError
+from ..errors import MemoryBudgetError, PromptError
 from ..model.pages import page_bytes, pages_needed
 from ..ops.contract import GLOBAL, LOCAL
 from .runner import MAX_CHUNK
 
-_STEP = 1024  # a context that has to shrink is a multiple of this
+_STEP = 1024  # a context that has to shrink stays at least this long
+_POOL_BYTES = 1 << 30  # pages beyond one whole text: other streams, and snapshots of earlier texts
+_KINDS = (GLOBAL, LOCAL)
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,9 @@ class Estimate:
 
 def estimate_memory(config: Config, weights: int, context: int, batch: int = 1) -> Estimate:
     """Bytes for `batch` texts of `context` tokens; `weights` is the size of the packed tensors."""
-    tokens = min(context, config.context)
-    pages = sum(
-        pages_needed(config, kind, tokens, MAX_CHUNK) * page_bytes(config, kind) for kind in (GLOBAL, LOCAL)
-    )
+    pages = sum(pages_needed(config, kind, context, MAX_CHUNK) * page_bytes(config, kind) for kind in _KINDS)
     widest = max(config.ffn, config.heads * config.head_dim, config.width)
-    scratch = 4 * (MAX_CHUNK * 6 * widest + 2 * config.vocab + 2 * tokens)
+    scratch = 4 * (MAX_CHUNK * 6 * widest + 2 * config.vocab + 2 * context)
     return Estimate(weights, batch * pages, scratch)
 
 
@@ -56,21 +55,39 @@ def machine_memory() -> int:
 def choose_context(config: Config, weights: int, wanted: int | None, memory: int) -> int:
     """The context to load with: the wanted one, or the largest that fits into `memory` bytes.
 
-    MemoryBudgetError when the weights, or the wanted context, do not fit.
+    PromptError when the model has no such context; MemoryBudgetError when the weights, or the wanted context,
+    do not fit.
     """
-    if wanted is not None:
-        _check(estimate_memory(config, weights, wanted), memory, f"a context of {wanted:,} tokens")
-        return min(wanted, config.context)
-    context = config.context
-    while context > _STEP and estimate_memory(config, weights, context).total > memory:
+    check_context(config, wanted)
+    context = config.context if wanted is None else wanted
+    while wanted is None and context > _STEP and estimate_memory(config, weights, context).total > memory:
         context = max(_STEP, context // 2)
-    _check(estimate_memory(config, weights, context), memory, f"a context of {context:,} tokens")
+    needed = estimate_memory(config, weights, context)
+    if needed.total > memory:
+        raise MemoryBudgetError(
+            f"the weights ({needed.weights / 1e9:.1f} GB) and a context of {context:,} tokens "
+            f"({(needed.pages + needed.scratch) / 1e9:.1f} GB) need more than the {memory / 1e9:.1f} GB "
+            "of this machine: take a smaller context, a 4-bit file or a smaller model"
+        )
     return context
 
 
-def _check(needed: Estimate, memory: int, what: str) -> None:
-    if needed.total > memory:
-        raise MemoryBudgetError(
-            f"the weights ({needed.weights / 1e9:.1f} GB) and {what} ({needed.pages / 1e9:.1f} GB) need more than "
-            f"the {memory / 1e9:.1f} GB of this machine: take a smaller model or a 4-bit file, or a smaller context"
+def check_context(config: Config, wanted: int | None) -> None:
+    """PromptError when a model has no context of `wanted` tokens."""
+    if wanted is not None and wanted > config.context:
+        raise PromptError(
+            f"this model reads at most {config.context:,} tokens: ask for no larger context than that"
         )
+
+
+def pool_pages(config: Config, context: int, memory: int) -> tuple[int, int]:
+    """Pages (global, local) of an engine that has `memory` bytes for them.
+
+    Room for one text of `context` tokens always, and for more streams and snapshots up to a gigabyte.
+    """
+    one = estimate_memory(config, 0, context).pages
+    texts = max(1.0, min(memory, _POOL_BYTES) / one)
+    return (
+        int(texts * pages_needed(config, GLOBAL, context, MAX_CHUNK)),
+        int(texts * pages_needed(config, LOCAL, context, MAX_CHUNK)),
+    )

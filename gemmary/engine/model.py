@@ -5,48 +5,34 @@ from __future__ import annotations
 import secrets
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ..config import Config
 from ..errors import ContextFullError, ImageError, MemoryBudgetError, PromptError
 from ..inputs.prompt import Prompt
 from ..inputs.stream import StopStrings
 from ..inputs.tokenizer import Tokenizer
 from ..inputs.turns import chat_ids
-from ..model.text import Decoder
-from ..ops.contract import Floats, Full, Targets
-from .answer import Answer
-from .generate import Constraint, Progress, Request
-from .reply import Piece, Reply
+from ..ops.contract import Floats
+from .answer import Answer, Stream
+from .generate import Progress, Request
+from .options import Options
+from .reply import Reply
 from .runner import Runner
-from .sampling import Sampler, Sampling
-from .schema import SchemaConstraint
+from .sampling import Sampler, Sampling, check_whole
+from .schema import Schemas
+from .score import Score, row_logits, score
 from .thread import EngineThread
 
 MAX_LOGITS_BYTES = 2_000_000_000
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Score:
-    """How likely a continuation is: log-probability of each token, and whether greedy decoding gives it."""
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    greedy: bool
-
-    @property
-    def total(self) -> float:
-        """Log-probability of the whole continuation."""
-        return sum(self.logprobs)
+Text = Prompt | str | Sequence[int]
 
 
 class Model(AbstractContextManager["Model"]):
@@ -55,35 +41,36 @@ class Model(AbstractContextManager["Model"]):
     config: sizes. tokenizer: text <-> ids. context: tokens that prompt and answer may have together.
     """
 
-    def __init__(
-        self, decoder: Decoder, config: Config, tokenizer: Tokenizer, context: int, thread: EngineThread
-    ) -> None:
-        self.config = config
+    def __init__(self, runner: Runner, tokenizer: Tokenizer, thread: EngineThread) -> None:
+        self.config = runner.config
         self.tokenizer = tokenizer
-        self.context = context
+        self.context = runner.context
+        self._runner: Runner | None = runner
         self._thread = thread
-        self._runner = Runner(decoder, config, context)
-        self._closed = False
         self._lock = threading.Lock()
         self._requests: weakref.WeakSet[Request] = weakref.WeakSet()
-        self._choices = _choices(tokenizer, config.vocab)
+        self._choices = _choices(tokenizer, self.config.vocab)
+        self._schemas = Schemas(tokenizer, self.config.vocab)
 
     def prompt(
         self, messages: Messages, pan_and_scan: bool = False, tools: Tools | None = None, strict: bool = False
     ) -> Prompt:
-        """The ids of a conversation in Gemma's chat format (report, table 4).
+        """The ids of a conversation in Gemma's chat format (report, table 4), <bos> included.
 
         Messages with the same role in a row are merged; `strict` raises PromptError as the official
-        template does. A final assistant message is continued.
+        template does. A final assistant message is continued. PromptError says what is wrong with a message.
         """
-        if pan_and_scan:
-            raise ImageError("this version reads text only: leave pan_and_scan off")
+        _check_no_pictures(pan_and_scan)
         return Prompt(chat_ids(self.tokenizer, messages, tools=tools, strict=strict))
 
     @overload
-    def chat(self, messages: Messages, stream: Literal[False] = False, **rest: Any) -> Reply: ...
+    def chat(
+        self, messages: Messages, stream: Literal[False] = False, **options: Unpack[Options]
+    ) -> Reply: ...
     @overload
-    def chat(self, messages: Messages, stream: Literal[True], **rest: Any) -> Iterator[Piece]: ...
+    def chat(self, messages: Messages, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
+    @overload
+    def chat(self, messages: Messages, stream: bool, **options: Unpack[Options]) -> Reply | Stream: ...
     def chat(
         self,
         messages: Messages,
@@ -104,30 +91,38 @@ class Model(AbstractContextManager["Model"]):
         pan_and_scan: bool = False,
         logprobs: int | None = None,
         progress: Progress | None = None,
-    ) -> Reply | Iterator[Piece]:
-        """Answer a conversation.
+    ) -> Reply | Stream:
+        """Answer a conversation: a Reply or, with `stream`, an iterator of Piece whose close() cancels.
 
-        Returns a Reply; with `stream`, an iterator of Piece whose close() cancels. Temperature 0 is
-        greedy; the other defaults are Gemma's own. `seed` fixes the text. `stop` strings end it and are not
-        part of it. `schema` (JSON schema) makes the answer valid JSON for it. `logprobs` asks for
-        the log-probability of each token and that many alternatives. `progress(done, total)` is called while the
-        prompt is read; returning False cancels. PromptError and ContextFullError say what to change.
+        messages: [{"role": "user" | "assistant" | "system" | "tool", "content": ...}, ...].
+        max_tokens: the longest answer; None: what the context holds.
+        temperature: 0 is greedy. top_k (0: all), top_p, min_p: which tokens may be drawn; see `Sampling`.
+        repeat_penalty (1: none), presence_penalty, frequency_penalty (0: none), logit_bias ({id: added}).
+        seed: the same seed gives the same text, whatever else runs; None: another text each time.
+        stop: a string, or several; the answer ends in front of the first that comes up.
+        schema: a JSON schema; the answer is JSON that fits it.
+        tools: functions as OpenAI's API has them; calls come back in Reply.tool_calls.
+        logprobs: log-probabilities of the answer's tokens, with that many alternatives each (0 to 20).
+        progress: called as progress(done, total) while the prompt is read; returning False cancels.
+
+        PromptError and ContextFullError say what to change; MemoryBudgetError: too many streams at once.
         """
-        prompt = self.prompt(messages, pan_and_scan=pan_and_scan, tools=tools)
-        sampling = Sampling(
-            temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty,
-            dict(logit_bias or {}), secrets.randbits(63) if seed is None else seed, logprobs,
+        return self.generate(
+            self.prompt(messages, pan_and_scan=pan_and_scan, tools=tools), stream, max_tokens=max_tokens,
+            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty,
+            presence_penalty=presence_penalty, frequency_penalty=frequency_penalty, logit_bias=logit_bias,
+            seed=seed, stop=stop, schema=schema, tools=tools, logprobs=logprobs, progress=progress,
         )  # fmt: skip
-        answer = self._answer(prompt.ids, sampling, max_tokens, stop, schema, progress, bool(tools))
-        return answer.pieces() if stream else answer.reply()
 
     @overload
-    def generate(self, prompt: Prompt | str | Sequence[int], stream: Literal[False] = False, **rest: Any) -> Reply: ...
+    def generate(self, prompt: Text, stream: Literal[False] = False, **options: Unpack[Options]) -> Reply: ...
     @overload
-    def generate(self, prompt: Prompt | str | Sequence[int], stream: Literal[True], **rest: Any) -> Iterator[Piece]: ...
+    def generate(self, prompt: Text, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
+    @overload
+    def generate(self, prompt: Text, stream: bool, **options: Unpack[Options]) -> Reply | Stream: ...
     def generate(
         self,
-        prompt: Prompt | str | Sequence[int],
+        prompt: Text,
         stream: bool = False,
         max_tokens: int | None = None,
         temperature: float = 1.0,
@@ -141,47 +136,71 @@ class Model(AbstractContextManager["Model"]):
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         schema: Mapping[str, Any] | str | None = None,
+        tools: Tools | None = None,
+        pan_and_scan: bool = False,
         logprobs: int | None = None,
         progress: Progress | None = None,
-    ) -> Reply | Iterator[Piece]:
-        """Continue a text (<bos> is put in front), ids (taken as they are) or a Prompt; see `chat`."""
+    ) -> Reply | Stream:
+        """Continue a text (<bos> is put in front), ids (taken as they are) or a Prompt; no chat template.
+
+        Parameters and errors are those of `chat`. With `tools` the answer is searched for calls; to tell the
+        model about them is the prompt's part: `model.prompt(messages, tools=tools)`.
+        """
+        _check_no_pictures(pan_and_scan)
         sampling = Sampling(
             temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty,
-            dict(logit_bias or {}), secrets.randbits(63) if seed is None else seed, logprobs,
+            {} if logit_bias is None else logit_bias,
+            secrets.randbits(63) if seed is None else seed, logprobs,
         )  # fmt: skip
-        answer = self._answer(self._ids(prompt), sampling, max_tokens, stop, schema, progress, False)
-        return answer.pieces() if stream else answer.reply()
-
-    def logits(self, prompt: Prompt | str | Sequence[int], rows: Sequence[int] | None = None) -> Floats:
-        """Logits float32 [len(rows), V] after each token of `rows` (None: all T). Refuses more than 2 GB."""
+        sampling.check(self.config.vocab)
+        if max_tokens is not None:
+            check_whole("max_tokens", max_tokens, 1)
         ids = self._ids(prompt)
+        self._check_room(len(ids) + 1)
+        request = Request(
+            ids=ids,
+            sampler=Sampler(sampling, ids, self.config.vocab, self._choices),
+            stops=self.tokenizer.stops,
+            max_tokens=max_tokens,
+            constraint=None if schema is None else self._schemas.constraint(schema),
+            progress=progress,
+        )
+        stops, runner = _stops(stop), self._admit(request)
+        answer = Answer(runner, self._thread, self.tokenizer, request, stops, bool(tools))
+        return answer.stream() if stream else answer.reply()
+
+    def logits(self, prompt: Text, rows: Sequence[int] | None = None) -> Floats:
+        """Logits float32 [len(rows), V] after each token of `rows` (None: all T; -1 is the last).
+
+        MemoryBudgetError, before anything is computed, for more than 2 GB.
+        """
+        runner, ids = self._admit(), self._ids(prompt)
         chosen = list(range(len(ids))) if rows is None else [_row(r, len(ids)) for r in rows]
         if len(chosen) * self.config.vocab * 4 > MAX_LOGITS_BYTES:
             raise MemoryBudgetError(
-                f"{len(chosen)} rows of {self.config.vocab} logits take more than 2 GB: ask for fewer rows"
+                f"{len(chosen):,} rows of {self.config.vocab:,} logits exceed 2 GB: ask for fewer rows"
             )
-        found: Floats = self._rows(ids, chosen, Full())
-        return np.asarray(found)
+        self._check_room(len(ids))
+        return row_logits(runner, self._thread, ids, chosen)
 
-    def score(self, prompt: Prompt | str | Sequence[int], continuation: str | Sequence[int]) -> Score:
+    def score(self, prompt: Text, continuation: str | Sequence[int]) -> Score:
         """Log-probability of each token of `continuation` after `prompt`, and whether greedy would say it."""
-        ids = self._ids(prompt)
-        more = self.tokenizer.encode(continuation) if isinstance(continuation, str) else list(continuation)
+        runner, ids = self._admit(), self._ids(prompt)
+        encode = self.tokenizer.encode
+        more = encode(continuation) if isinstance(continuation, str) else self._known(continuation)
         if not more:
             raise PromptError("the continuation is empty: there is nothing to score")
-        rows = list(range(len(ids) - 1, len(ids) + len(more) - 1))
-        found = self._rows([*ids, *self._known(more)], rows, Targets(np.array(more, np.int32)))
-        logprobs = tuple(float(x) for x in np.float64(found.logits) - found.lse)
-        return Score(tuple(more), logprobs, bool((found.best == np.array(more)).all()))
+        self._check_room(len(ids) + len(more))
+        return score(runner, self._thread, ids, more)
 
     def encode_image(self, image: object) -> Floats:
         """Soft tokens of a picture. This version reads text only: always ImageError."""
         raise ImageError("this version reads text only: pictures cannot be encoded yet")
 
     def close(self) -> None:
-        """Stop running answers and free the memory. Every later call is a PromptError."""
-        self._closed = True
+        """Cancel running answers and free the memory. Every later call is a PromptError."""
         with self._lock:
+            self._runner = None
             for request in self._requests:
                 request.cancel.set()
         self._thread.close()
@@ -191,77 +210,63 @@ class Model(AbstractContextManager["Model"]):
     ) -> None:
         self.close()
 
-    def _answer(
-        self,
-        ids: list[int],
-        sampling: Sampling,
-        max_tokens: int | None,
-        stop: str | Sequence[str],
-        schema: Mapping[str, Any] | str | None,
-        progress: Progress | None,
-        tools: bool,
-    ) -> Answer:
-        self._check_open()
-        sampling.check(self.config.vocab)
-        if max_tokens is not None and (isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1):
-            raise PromptError(f"max_tokens must be a whole number above 0, not {max_tokens!r}")
-        request = Request(
-            ids=ids,
-            sampler=Sampler(sampling, ids, self.config.vocab, self._choices),
-            stops=self.tokenizer.stops,
-            max_tokens=max_tokens,
-            constraint=self._constraint(schema),
-            progress=progress,
-        )
+    def _admit(self, request: Request | None = None) -> Runner:
+        """What computes; `close` will cancel the request. PromptError when the model is closed."""
         with self._lock:
-            self._requests.add(request)
-        return Answer(self._runner, self._thread, self.tokenizer, request, StopStrings(_strings(stop)), tools)
+            if self._runner is None:
+                raise PromptError("this model is closed: load it again")
+            if request is not None:
+                self._requests.add(request)
+            return self._runner
 
-    def _constraint(self, schema: Mapping[str, Any] | str | None) -> Constraint | None:
-        if schema is None:
-            return None
-        plain = schema if isinstance(schema, str) else dict(schema)
-        return SchemaConstraint(self.tokenizer, self.config.vocab, plain)
-
-    def _rows(self, ids: list[int], rows: list[int], want: Full | Targets) -> Any:
-        """Answers for chosen rows of a text, computed in chunks."""
-        self._check_open()
-        if len(ids) > self.context:
-            raise ContextFullError(
-                f"the text has {len(ids)} tokens and the context holds {self.context}: shorten it, "
-                "or load the model with a larger context"
-            )
-        return self._thread.run(lambda: self._runner.rows(ids, rows, want))
-
-    def _ids(self, prompt: Prompt | str | Sequence[int]) -> list[int]:
-        if isinstance(prompt, Prompt):
-            return list(prompt.ids)
-        if isinstance(prompt, str):
-            start = [] if self.tokenizer.bos is None else [self.tokenizer.bos]
-            return [*start, *self.tokenizer.encode(prompt)]
-        if not len(prompt):
+    def _ids(self, prompt: Text) -> list[int]:
+        """What to compute, at least one id."""
+        if isinstance(prompt, Prompt) and prompt.pixels is not None:
+            raise ImageError("this version reads text only: leave the pictures out")
+        ids = self._encoded(prompt) if isinstance(prompt, str) else self._known(prompt)
+        if not ids:
             raise PromptError("the prompt is empty: give at least one token")
-        return self._known(prompt)
+        return ids
 
-    def _known(self, ids: Sequence[int]) -> list[int]:
+    def _encoded(self, text: str) -> list[int]:
+        """Ids of a text behind <bos>. One that is far too long is refused before it is tokenised."""
+        self._check_room(len(text) // self.tokenizer.longest)
+        start = [] if self.tokenizer.bos is None else [self.tokenizer.bos]
+        return [*start, *self.tokenizer.encode(text)]
+
+    def _known(self, prompt: Prompt | Sequence[int]) -> list[int]:
         """Ids as Python integers, each a row of the table."""
-        if not all(isinstance(i, int | np.integer) and 0 <= i < self.config.vocab for i in ids):
-            raise PromptError(f"token ids must be whole numbers from 0 to {self.config.vocab - 1}")
-        return [int(i) for i in ids]
+        ids = prompt.ids if isinstance(prompt, Prompt) else prompt
+        if isinstance(ids, bytes | str) or not isinstance(ids, Sequence | np.ndarray):
+            raise PromptError(f"the prompt must be text, token ids or a Prompt, not {type(ids).__name__}")
+        for token in ids:
+            check_whole("a token id", token, 0, self.config.vocab - 1)
+        return [int(token) for token in ids]
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise PromptError("this model is closed: load it again")
+    def _check_room(self, tokens: int) -> None:
+        if tokens > self.context:
+            raise ContextFullError(
+                f"this needs a context of {tokens:,} tokens or more, and the model was loaded with "
+                f"{self.context:,}: shorten the text, drop older messages, or load it with a larger context"
+            )
 
 
 def _row(row: int, length: int) -> int:
+    check_whole("a row", row)
     if not -length <= row < length:
         raise PromptError(f"row {row} does not exist: the text has {length} tokens")
-    return row % length
+    return int(row) % length
 
 
-def _strings(stop: str | Sequence[str]) -> Sequence[str]:
-    return (stop,) if isinstance(stop, str) else stop
+def _stops(stop: str | Sequence[str]) -> StopStrings:
+    if not isinstance(stop, str | Sequence) or isinstance(stop, bytes):
+        raise PromptError(f"stop must be a string or a list of strings, not {type(stop).__name__}")
+    return StopStrings(stop)
+
+
+def _check_no_pictures(pan_and_scan: bool) -> None:
+    if pan_and_scan:
+        raise ImageError("this version reads text only: leave pan_and_scan off")
 
 
 def _choices(tokenizer: Tokenizer, vocab: int) -> npt.NDArray[np.bool_]:

@@ -22,10 +22,11 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def gumbel(seed: int, position: int, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Standard Gumbel noise for each id [n], float64."""
-    key = _mix(np.array([seed & _MASK], np.uint64))
+    """Standard Gumbel noise for each id [n], float64. Of a seed, the low 64 bits count."""
+    key = _mix(np.array([int(seed) & _MASK], np.uint64))
     key = _mix(key + np.uint64((position * int(_STEP)) & _MASK))
     bits = _mix(key + ids.astype(np.uint64) * _STEP)
-    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    # 52 bits and a half: exact in float64, so never 0 and never 1, and the noise is always finite.
+    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     noise: npt.NDArray[np.float64] = -np.log(-np.log(uniform))
     return noise

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..inputs.tools import ToolCall
+
 FinishReason = Literal["stop", "length", "context_full", "cancelled", "tool_calls"]
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """One token of the answer: its log-probability, and the best alternatives (id, text, log-probability)."""
+    """One token of the answer: its log-probability, and the best alternatives (id, text, log-probability).
+
+    They are natural logarithms under the model's own distribution, before temperature, penalties and bias.
+    """
 
     id: int
     text: str
@@ -34,7 +39,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of prefill and decode, and the speeds that follow."""
+    """Seconds of prefill and decode, waiting for other streams included, and the speeds that follow."""
 
     prefill: float
     decode: float
@@ -54,7 +59,10 @@ class Timings:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a streamed answer. The last one has finish_reason, usage and timings."""
+    """A stretch of a streamed answer. The last one has finish_reason, usage and timings.
+
+    `text` holds whole characters; all pieces joined are the text of the Reply, and so for ids and logprobs.
+    """
 
     text: str
     ids: tuple[int, ...] = ()
@@ -66,7 +74,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer."""
+    """A whole answer.
+
+    text: what the model said, up to a stop string. ids: the tokens made, those of a stop string included, the
+    end of the turn not. message: the answer in the shape of a chat message, ready to be appended to the
+    conversation. finish_reason: "stop" (the model ended, or a stop string came), "length" (max_tokens),
+    "context_full", "cancelled" or "tool_calls". logprobs: one for each of `ids`, where they were asked for.
+    """
 
     text: str
     ids: tuple[int, ...]
@@ -74,5 +88,5 @@ class Reply:
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
-    tool_calls: tuple[Any, ...] = field(default=())
+    tool_calls: tuple[ToolCall, ...] = field(default=())
     logprobs: tuple[TokenLogprob, ...] | None = None

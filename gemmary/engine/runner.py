@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Ids
 from dataclasses import replace
 from typing import Any
 
@@ -12,90 +13,90 @@ import numpy as np
 
 from ..config import Config
 from ..errors import MemoryBudgetError
-from ..model.pages import Pages, Sequence, pages_needed
+from ..model.pages import Pages, Sequence
 from ..model.text import Decoder, hidden
-from ..ops.contract import GLOBAL, LOCAL, Full, LayerPages, Targets, Want, pack
+from ..ops.contract import Ints, LayerPages, Want, pack
 from .prefix import Snapshots
+from .thread import Cancelled
 
 MAX_CHUNK = 256
-_FIRST_CHUNK = 32
 _LAYER_SECONDS = 0.04  # a cancelled prefill stops between layers: one layer of a chunk stays below this
-_SNAPSHOTS = 6
-
-
-class Cancelled(Exception):
-    """The request was cancelled; its uncommitted step is discarded."""
+_MIN_CHUNK = 8  # below this, unpacking the weights costs more than using them
+_SNAPSHOTS = 16
 
 
 class Runner:
-    """Steps of one decoder: chunked prefill, decode, and the snapshots between requests."""
+    """Steps of one decoder over the sequences of running requests, and the snapshots between requests.
 
-    def __init__(self, decoder: Decoder, config: Config, context: int) -> None:
+    context: tokens that a text may have. chunk: tokens that a step of prefill should have, so that a layer of
+    it takes a fraction of a second.
+    """
+
+    def __init__(self, decoder: Decoder, config: Config, context: int, capacity: tuple[int, int]) -> None:
+        """`capacity` counts pages (global, local); a whole text must fit."""
         self.decoder = decoder
         self.config = config
         self.context = context
-        self.pages = Pages(decoder.ops, config, capacity(config, context))
+        self.chunk = _MIN_CHUNK
+        self.pages = Pages(decoder.ops, config, capacity)
         self.snapshots = Snapshots(self.pages, _SNAPSHOTS)
-        self._chunk = _FIRST_CHUNK
+        self._active: list[Sequence] = []  # oldest first
 
-    def step(self, sequence: Sequence, ids: list[int], rows: list[int], cancel: threading.Event) -> Any:
-        """Hidden states of `rows` after appending `ids`, which are committed when the step is whole."""
+    def start(self, ids: Ids[int], sequence: Sequence) -> int:
+        """Admit an empty sequence. It gets the longest remembered beginning of `ids`; the length of that."""
+        found = self.snapshots.start(ids)
+        sequence.length, sequence.tables = found.length, found.tables
+        self._active.append(sequence)
+        return sequence.length
+
+    def keep(self, ids: Ids[int], sequence: Sequence) -> None:
+        """Remember the committed part of `sequence`, whose tokens are the first of `ids`."""
+        if sequence.length:
+            self.snapshots.keep(ids, sequence)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Give the pages of a sequence back. Sequences that never started, or are finished, have none."""
+        self._active = [other for other in self._active if other is not sequence]
+        self.pages.release(sequence)
+
+    def step(self, sequence: Sequence, ids: Ids[int], rows: Ids[int] | Ints, cancel: threading.Event) -> Any:
+        """Hidden states of `rows` after appending `ids`, which are committed when the step is whole.
+
+        MemoryBudgetError when the pages are used up: the newest request has to give way.
+        """
         self._reserve(sequence, len(ids))
-        step = replace(pack([ids], [sequence.length], rows), pages=self.pages.table([sequence]))
+        step = replace(pack([ids], [sequence.length], list(rows)), pages=self.pages.table([sequence]))
+        started = time.perf_counter()
         try:
             states = hidden(self.decoder, step, _watched(self.pages.layers, cancel))
         except BaseException:
             self.pages.truncate(sequence, sequence.length)
             raise
         self.pages.commit(sequence, len(ids))
+        if len(ids) == self.chunk:
+            self._adapt(time.perf_counter() - started)
         return states
-
-    def chunk(self, sequence: Sequence, ids: list[int], cancel: threading.Event) -> Any:
-        """Append the next chunk of `ids`, as many as take a fraction of a second; hidden state of its last."""
-        part = ids[: self._chunk]
-        started = time.perf_counter()
-        states = self.step(sequence, part, [len(part) - 1], cancel)
-        if len(part) == self._chunk:
-            per_layer = (time.perf_counter() - started) / self.config.layers
-            self._chunk = int(np.clip(self._chunk * _LAYER_SECONDS / per_layer, 1, MAX_CHUNK))
-        return states, len(part)
 
     def head(self, states: Any, want: Want) -> Any:
         """Logits of hidden states, as wanted."""
         return self.decoder.ops.head(states, self.decoder.table, want)
 
-    def rows(self, ids: list[int], rows: list[int], want: Full | Targets) -> Any:
-        """Logits or scores of chosen rows of a text, in the order of `rows`; the text is not remembered."""
-        sequence, never = Sequence(), threading.Event()
-        order = np.argsort(rows, kind="stable")
-        states = []
-        try:
-            for start in range(0, max(rows) + 1, MAX_CHUNK):
-                part = ids[start : start + MAX_CHUNK]
-                inside = [rows[i] - start for i in order if start <= rows[i] < start + len(part)]
-                states.append(np.asarray(self.step(sequence, part, inside, never)))
-        finally:
-            self.pages.release(sequence)
-        kept = np.empty_like(np.concatenate(states))
-        kept[order] = np.concatenate(states)
-        return self.head(kept, want)
+    def _adapt(self, seconds: float) -> None:
+        fitting = self.chunk * _LAYER_SECONDS * self.config.layers / seconds
+        self.chunk = int(np.clip(fitting, _MIN_CHUNK, MAX_CHUNK))
 
     def _reserve(self, sequence: Sequence, count: int) -> None:
-        while not self.pages.room(sequence, count):
+        while self._holds(sequence) and not self.pages.room(sequence, count):
             if not self.snapshots.evict():
-                raise MemoryBudgetError(
-                    "the page pool is full: close other streams of this model, or load it with a larger context"
-                )
+                self.finish(self._active[-1])
+        if not self._holds(sequence):
+            raise MemoryBudgetError(
+                "the memory for running texts is used up: let other answers of this model end, then ask again"
+            )
         self.pages.reserve(sequence, count)
 
-
-def capacity(config: Config, context: int) -> tuple[int, int]:
-    """Pages (global, local) of a runner: two full texts, and windows for each snapshot."""
-    tokens = min(context, config.context)
-    return (
-        2 * pages_needed(config, GLOBAL, tokens, MAX_CHUNK),
-        (2 + _SNAPSHOTS) * pages_needed(config, LOCAL, tokens, MAX_CHUNK),
-    )
+    def _holds(self, sequence: Sequence) -> bool:
+        return any(other is sequence for other in self._active)
 
 
 def _watched(layers: Iterable[LayerPages], cancel: threading.Event) -> Iterator[LayerPages]:

@@ -15,14 +15,26 @@ from ..ops.contract import Candidates, TopK
 from .noise import gumbel
 
 MAX_LOGPROBS = 20
+_NUMBERS = (int, float, np.integer, np.floating)
+
+
+class NotFiniteError(GemmaryError):
+    """The model computed NaN or infinity."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model produced numbers that are not finite: the file is damaged or not a Gemma 3 model; "
+            "download it again"
+        )
 
 
 @dataclass(frozen=True)
 class Sampling:
     """The sampling parameters of a request. Temperature 0 is greedy; top_k 0 keeps every token.
 
-    Order: logit_bias, repeat_penalty (prompt and answer; 1 = off), presence and frequency penalty (answer only),
-    then temperature, top_k, top_p, min_p, as Hugging Face does it.
+    Order: logit_bias is added; repeat_penalty (of prompt and answer; 1 = off) divides a positive logit and
+    multiplies a negative one; frequency_penalty times the token's count in the answer, and presence_penalty
+    if it has been there, are subtracted. Then temperature, top_k, top_p, min_p, as Hugging Face does it.
     """
 
     temperature: float = 1.0
@@ -38,32 +50,42 @@ class Sampling:
 
     def check(self, vocab: int) -> None:
         """PromptError where a value makes no sense for a vocabulary of `vocab` tokens."""
-        _between("temperature", self.temperature, 0.0, 100.0)
-        _whole("top_k", self.top_k, 0, None)
-        _between("top_p", self.top_p, 0.0, 1.0)
-        _between("min_p", self.min_p, 0.0, 1.0)
-        _between("repeat_penalty", self.repeat_penalty, 0.01, 100.0)
-        _between("presence_penalty", self.presence_penalty, -100.0, 100.0)
-        _between("frequency_penalty", self.frequency_penalty, -100.0, 100.0)
-        _whole("seed", self.seed, None, None)
+        check_number("temperature", self.temperature, 0.0, 100.0)
+        check_whole("top_k", self.top_k, 0)
+        check_number("top_p", self.top_p, 0.0, 1.0)
+        check_number("min_p", self.min_p, 0.0, 1.0)
+        check_number("repeat_penalty", self.repeat_penalty, 0.01, 100.0)
+        check_number("presence_penalty", self.presence_penalty, -100.0, 100.0)
+        check_number("frequency_penalty", self.frequency_penalty, -100.0, 100.0)
+        check_whole("seed", self.seed)
         if self.logprobs is not None:
-            _whole("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+            check_whole("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        if not isinstance(self.logit_bias, Mapping):
+            raise PromptError("logit_bias must map token ids to numbers, such as {42: -100}")
         for token, bias in self.logit_bias.items():
-            _whole("a logit_bias id", token, 0, vocab - 1)
-            _between("a logit_bias value", bias, -1e6, 1e6)
+            check_whole("an id in logit_bias", token, 0, vocab - 1)
+            check_number("a number in logit_bias", bias, -1e6, 1e6)
 
 
-def _between(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise PromptError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
+def check_number(name: str, value: object, low: float, high: float) -> None:
+    """PromptError unless `value` is a number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not low <= value <= high:
+        raise PromptError(f"{name} must be a number from {low:g} to {high:g}, not {_shown(value)}")
 
 
-def _whole(name: str, value: object, low: int | None, high: int | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise PromptError(f"{name} must be a whole number, not {value!r}")
+def check_whole(name: str, value: object, low: int | None = None, high: int | None = None) -> None:
+    """PromptError unless `value` is an integer from `low` to `high` (None: without a bound)."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise PromptError(f"{name} must be a whole number, not {_shown(value)}")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise PromptError(f"{name} must be {bounds}, not {value}")
+        raise PromptError(f"{name} must be {bounds}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A wrong value as an error quotes it: kinds of things that could be long are only named."""
+    short = isinstance(value, float | str | bool | None) or (isinstance(value, int) and abs(value) < 1e18)
+    return repr(value)[:40] if short else f"a value of type {type(value).__name__}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +103,7 @@ class Sampler:
     def __init__(
         self, sampling: Sampling, prompt: list[int], vocab: int, base_allowed: npt.NDArray[np.bool_] | None
     ) -> None:
+        """`base_allowed` bool [V] are the tokens that may be drawn at all; None: every one."""
         self.sampling = sampling
         self._seen = set(prompt) if sampling.repeat_penalty != 1.0 else set()
         self._counts: Counter[int] = Counter()
@@ -88,7 +111,7 @@ class Sampler:
         self._allowed = base_allowed
 
     def want(self, allowed: npt.NDArray[np.bool_] | None = None) -> TopK:
-        """What to ask of the head so that the draw is exact: adjusted ids may fall out of, or climb into, the k."""
+        """What to ask of the head for an exact draw: adjusted ids may fall out of, or climb into, the k."""
         s = self.sampling
         k = 1 if s.temperature == 0 else (s.top_k or self._vocab)
         also = np.array(sorted(self._adjusted()), np.int32)
@@ -96,24 +119,22 @@ class Sampler:
         return TopK(k, self._both(allowed), also if len(also) else None)
 
     def draw(self, found: Candidates, position: int) -> Draw:
-        """Choose from one row of candidates (R = 1). GemmaryError on NaN logits or an empty choice."""
-        ids, logits, lse = found.ids[0], found.logits[0].astype(np.float64), float(found.lse[0])
-        if not math.isfinite(lse):
-            raise GemmaryError(
-                "the model produced numbers that are not finite: the file is damaged or not a Gemma 3 model; "
-                "download it again"
-            )
-        open_ = np.isfinite(logits)
-        if not open_.any():
-            raise GemmaryError("no token is allowed here: the constraints of this request contradict each other")
-        chosen = self._choose(ids[open_], logits[open_], position)
-        self._counts[chosen] += 1
-        logprob = float(logits[open_][ids[open_] == chosen][0] - lse)
-        return Draw(chosen, logprob, self._top(ids, logits, lse))
+        """Choose from one row of candidates (R = 1).
 
-    def _top(self, ids: np.ndarray, logits: np.ndarray, lse: float) -> tuple[tuple[int, float], ...]:
+        NotFiniteError on NaN or infinite logits; GemmaryError where nothing is allowed.
+        """
+        lse = float(found.lse[0])
+        if not math.isfinite(lse):
+            raise NotFiniteError
+        open_ = np.isfinite(found.logits[0])
+        ids, logits = found.ids[0][open_], found.logits[0][open_].astype(np.float64)
+        if not len(ids):
+            raise GemmaryError("no token is allowed here: loosen what limits the answer, such as its schema")
+        chosen = self._choose(ids, logits, position)
+        self._counts[chosen] += 1
         count = self.sampling.logprobs or 0
-        return tuple((int(i), float(x - lse)) for i, x in zip(ids[:count], logits[:count], strict=True))
+        top = tuple((int(i), float(x - lse)) for i, x in zip(ids[:count], logits[:count], strict=True))
+        return Draw(chosen, float(logits[ids == chosen][0] - lse), top)
 
     def _choose(self, ids: np.ndarray, logits: np.ndarray, position: int) -> int:
         adjusted = self._adjust(ids, logits)
@@ -122,11 +143,13 @@ class Sampler:
         s = self.sampling
         if s.temperature == 0:
             return int(ids[0])
-        scaled = adjusted[: s.top_k or None] / s.temperature
+        with np.errstate(over="ignore"):  # at a tiny temperature everything but the best is -inf
+            scaled = (adjusted[: s.top_k or None] - adjusted[0]) / s.temperature
         scaled = scaled[: _kept(scaled, s.top_p, s.min_p)]
         return int(ids[np.argmax(scaled + gumbel(s.seed, position, ids[: len(scaled)]))])
 
     def _adjusted(self) -> set[int]:
+        """Ids whose logits change before the draw."""
         s = self.sampling
         ids = set(s.logit_bias) | self._seen
         if s.repeat_penalty != 1.0 or s.presence_penalty or s.frequency_penalty:
@@ -137,7 +160,9 @@ class Sampler:
         touched = self._adjusted()
         if not touched:
             return logits
-        return np.array([self._one(int(i), x) if int(i) in touched else x for i, x in zip(ids, logits, strict=True)])
+        return np.array(
+            [self._one(int(i), x) if int(i) in touched else x for i, x in zip(ids, logits, strict=True)]
+        )
 
     def _one(self, token: int, logit: float) -> float:
         s, count = self.sampling, self._counts[token]
@@ -154,7 +179,9 @@ class Sampler:
 
 def _kept(scaled: np.ndarray, top_p: float, min_p: float) -> int:
     """How many of the sorted candidates stay: the smallest set that reaches top_p, all >= min_p * best."""
-    p = np.exp(scaled - scaled[0])
+    p = np.exp(scaled)
     p /= p.sum()
-    before = np.cumsum(p) - p
-    return max(1, int(np.count_nonzero((before < top_p) & (p >= min_p * p[0]))))
+    keep = p >= min_p * p[0]
+    if top_p < 1:  # at 1 nothing may be lost to rounding
+        keep &= np.cumsum(p) - p < top_p
+    return max(1, int(np.count_nonzero(keep)))

@@ -3,59 +3,104 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import PromptError
+from ..errors import GemmaryError, PromptError
 from ..inputs.tokenizer import Tokenizer
+
+MAX_SCHEMA = 1 << 18  # characters
 
 
 class _Vocabulary:
-    """What llguidance asks of a tokenizer (spec: dependencies.md)."""
+    """What llguidance asks of a tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, vocab: int) -> None:
         self._tokenizer = tokenizer
         self.bos_token_id = tokenizer.bos
-        self.eos_token_id = tokenizer.eos
+        self.eos_token_id = min(tokenizer.stops)
         known = range(min(vocab, tokenizer.vocab))
         self.tokens = [tokenizer.piece_bytes(i) for i in known] + [b""] * (vocab - len(known))
-        self.special_token_ids = sorted(tokenizer.controls)
+        self.special_token_ids = sorted(i for i in tokenizer.controls if i < vocab)
 
     def __call__(self, text: bytes | str) -> list[int]:
         return self._tokenizer.encode(text.decode() if isinstance(text, bytes) else text)
 
 
+class Schemas:
+    """Constraints for one tokenizer, whose vocabulary is prepared once, when the first schema comes."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocab = vocab
+        self._prepared: Any = None
+        self._lock = threading.Lock()
+
+    def constraint(self, schema: Mapping[str, Any] | str) -> SchemaConstraint:
+        """A fresh constraint. PromptError: llguidance is missing, or the schema cannot be used."""
+        try:
+            import llguidance
+        except ImportError:
+            raise PromptError('schema= needs llguidance: pip install "gemmary[serve]"') from None
+        text = _json(schema)
+        if not self._tokenizer.stops:
+            raise PromptError("this model has no token that ends an answer, so no schema can be followed")
+        try:
+            # Free white space invites models to loop on it.
+            translate = llguidance.LLMatcher.grammar_from_json_schema
+            grammar = translate(text, overrides={"whitespace_flexible": False})
+        except ValueError as fault:
+            raise PromptError(f"this JSON schema cannot be used: {fault}") from None
+        matcher = llguidance.LLMatcher(self._vocabulary(llguidance), grammar, log_level=0)
+        if matcher.is_error():
+            raise PromptError(f"this JSON schema cannot be used: {matcher.get_error()}")
+        return SchemaConstraint(matcher, self._vocab)
+
+    def _vocabulary(self, llguidance: Any) -> Any:
+        with self._lock:
+            if self._prepared is None:
+                wrapped = llguidance.TokenizerWrapper(_Vocabulary(self._tokenizer, self._vocab))
+                # Models end their turn with one token, files name another: behind the JSON both may come.
+                stops = sorted(self._tokenizer.stops)
+                self._prepared = llguidance.LLTokenizer(wrapped, eos_token=stops)
+            return self._prepared
+
+
 class SchemaConstraint:
     """Allows only tokens that keep the answer a beginning of valid JSON for the schema."""
 
-    def __init__(self, tokenizer: Tokenizer, vocab: int, schema: dict[str, Any] | str) -> None:
-        try:
-            import llguidance
-            import llguidance.numpy
-        except ImportError:
-            raise PromptError('schema= needs llguidance: pip install "gemmary[serve]"') from None
-        self._masks = llguidance.numpy
-        text = schema if isinstance(schema, str) else json.dumps(schema)
-        tokens = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Vocabulary(tokenizer, vocab)))
-        try:
-            # Free white space invites models to loop on it.
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": False})
-        except ValueError as fault:
-            raise PromptError(f"this JSON schema cannot be used: {fault}") from None
-        self._matcher = llguidance.LLMatcher(tokens, grammar)
-        if self._matcher.is_error():
-            raise PromptError(f"this JSON schema cannot be used: {self._matcher.get_error()}")
-        self._bits = self._masks.allocate_token_bitmask(1, vocab)
+    def __init__(self, matcher: Any, vocab: int) -> None:
+        self._matcher = matcher
+        self._bits = np.zeros(-(-vocab // 32), np.int32)
         self._vocab = vocab
 
     def allowed(self) -> npt.NDArray[np.bool_]:
         """bool [V] of the tokens that may come next."""
-        self._masks.fill_next_token_bitmask(self._matcher, self._bits, 0)
-        return np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: self._vocab].astype(np.bool_)
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        self._check()
+        return np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocab].astype(np.bool_)
 
     def accept(self, token: int) -> bool:
         """Take the chosen token; True when the JSON is complete."""
         self._matcher.consume_token(token)
+        self._check()
         return bool(self._matcher.is_stopped())
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GemmaryError(f"the schema became too hard to follow: {self._matcher.get_error()[:200]}")
+
+
+def _json(schema: object) -> str:
+    if isinstance(schema, Mapping):
+        try:
+            schema = json.dumps(dict(schema), allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise PromptError("the schema must be plain JSON") from None
+    if not isinstance(schema, str) or len(schema) > MAX_SCHEMA:
+        raise PromptError(f"the schema must be an object, or JSON text of at most {MAX_SCHEMA:,} characters")
+    return schema
