@@ -1,0 +1,138 @@
+"""`gemmary chat`: one answer, or a conversation."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from json import dumps
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..errors import PromptError
+from . import flags
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..engine.model import Model
+    from .speaking import Spoken
+
+DEFAULT = Settings()
+
+
+def chat(
+    model: flags.Model = None,
+    prompt: flags.Prompt = None,
+    system: flags.System = None,
+    max_tokens: flags.MaxTokens = None,
+    temperature: flags.Temperature = DEFAULT.temperature,
+    top_k: flags.TopK = DEFAULT.top_k,
+    top_p: flags.TopP = DEFAULT.top_p,
+    min_p: flags.MinP = DEFAULT.min_p,
+    seed: flags.Seed = None,
+    context: flags.Context = None,
+    threads: flags.Threads = None,
+    json: flags.Json = False,
+    verbose: flags.Verbose = False,
+) -> None:
+    """Talk to a model, or get one answer with -p or piped input.
+
+    \b
+    gemmary chat                                      the bundled model, offline
+    gemmary chat -p "Why is the sky blue?"            one answer on stdout
+    git diff | gemmary chat 4b -p "Review this:"      a prompt and piped input
+    gemmary chat google/gemma-3-4b-it                 Google's 4B; offers the download
+    gemmary chat ./model.gguf --context 8k --temperature 0
+    """
+    settings = Settings(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, max_tokens=max_tokens
+    )
+    settings.check()
+    question = _question(prompt)
+    from .opening import find, first_run, load
+
+    path = find(model)
+    fresh = first_run()
+    loaded = load(path, context, threads)
+    waiting = "Preparing kernels for this machine (first run only)" if fresh else "Thinking"
+    if question is not None:
+        _answer(loaded, _messages(system, question), settings, waiting, json, verbose)
+    else:
+        _talk(loaded, system, settings, waiting)
+
+
+def _question(prompt: str | None) -> str | None:
+    """What to answer once; None for a conversation."""
+    from .terminal import interactive
+
+    piped = None if sys.stdin.isatty() else _piped()
+    parts = [part.strip() for part in (prompt, piped) if part and part.strip()]
+    if parts:
+        return "\n\n".join(parts)
+    if prompt is not None or not interactive():
+        raise typer.BadParameter("nothing to answer: give -p TEXT, pipe text in, or start it in a terminal")
+    return None
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise PromptError("the piped input is not UTF-8 text") from None
+
+
+def _messages(system: str | None, question: str) -> list[dict[str, Any]]:
+    from .dialogue import Dialogue
+
+    dialogue = Dialogue(system)
+    dialogue.ask(question)
+    return dialogue.messages
+
+
+def _answer(
+    model: Model,
+    messages: list[dict[str, Any]],
+    settings: Settings,
+    waiting: str,
+    json: bool,
+    verbose: bool,
+) -> None:
+    """One answer on stdout."""
+    from .speaking import meter, speak
+    from .terminal import note
+
+    if json:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            spoken = speak(model, messages, settings, waiting, nowhere)
+        print(dumps(_summary(spoken)))
+    else:
+        spoken = speak(model, messages, settings, waiting, sys.stdout)
+        print(flush=True)
+    if spoken.last is None:
+        raise typer.Exit(130)
+    if verbose:
+        note(meter(spoken.last, model.context))
+    if spoken.last.finish_reason == "context_full":
+        note(f"The answer ends here: the context of {model.context:,} tokens is full.")
+
+
+def _summary(spoken: Spoken) -> dict[str, Any]:
+    last = spoken.last
+    known = {key: asdict(value) for key in ("usage", "timings") if (value := getattr(last, key, None))}
+    return {"text": spoken.text, "finish_reason": last.finish_reason if last else "cancelled", **known}
+
+
+def _talk(model: Model, system: str | None, settings: Settings, waiting: str) -> None:
+    """A conversation in the terminal."""
+    from .. import __version__
+    from .dialogue import Dialogue
+    from .keyboard import reader
+    from .session import Session
+    from .terminal import dim, note
+
+    size = f"{model.config.parameters / 1e6:,.0f} million parameters, a context of {model.context:,} tokens"
+    note(
+        dim(f"Gemmary {__version__}: Gemma 3 {model.config.name}, {size}. /help for commands, Ctrl-D leaves.")
+    )
+    Session(model, Dialogue(system), settings, reader(), sys.stdout, waiting).run()

@@ -1,0 +1,84 @@
+"""A model by the name that a user types: found, offered for download, loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import SIZES
+from ..weights.hub import NotDownloadedError, Reference, bundled, locate, snapshot
+from .terminal import Waiting, confirm, download_progress, interactive, note
+
+if TYPE_CHECKING:
+    from ..engine.model import Model
+
+TALK = 8192  # tokens: the context that an offer counts memory for
+
+
+def find(name: str | None) -> Path:
+    """The file or folder of a model; None is the bundled one. What is missing is offered for download."""
+    if name is None:
+        return bundled()
+    try:
+        return locate(name)
+    except NotDownloadedError as fault:
+        if not interactive():
+            raise
+        note(offer(fault.reference))
+        if not confirm("Download it now?", default=False):
+            raise
+        return fetch(str(fault.reference))
+
+
+def fetch(name: str) -> Path:
+    """Download a model, with progress."""
+    from ..weights.download import pull
+
+    with download_progress(name) as tell:
+        return pull(name, tell)
+
+
+def offer(reference: Reference) -> str:
+    """What a download brings, and what it asks for."""
+    wanted = reference.preferred
+    if wanted.size is None:
+        return f"{reference} is not on this machine yet; it would come from {wanted.url}."
+    here = "is here in 16 bits, slow on a CPU" if snapshot(reference.repo) else "is not on this machine yet"
+    what = "Google's 4-bit file" if wanted != reference else "The 16-bit weights"
+    return (
+        f"{reference} {here}. {what}, {wanted.repo}:\n"
+        f"  download  {_gigabytes(wanted.download_bytes or 0)}, once, into Hugging Face's cache\n"
+        f"  memory    {memory(wanted)}\n"
+        f"  licence   accept it once at {wanted.url}, and log in: hf auth login"
+    )
+
+
+def memory(reference: Reference) -> str:
+    """What an official model needs to run, and what there is."""
+    from ..engine.memory import estimate_memory, machine_memory
+
+    config = SIZES[reference.size or ""]
+    needed = estimate_memory(config, reference.download_bytes or 0, TALK).total
+    here = f"this machine has {_gigabytes(machine_memory())}"
+    return f"{_gigabytes(needed)} with a context of {TALK:,} tokens; {here}"
+
+
+def load(path: Path, context: int | None, threads: int | None) -> Model:
+    """The model, ready to talk."""
+    with Waiting("Loading the model"):
+        from ..engine.load import load as load_model
+
+        return load_model(path, context=context, threads=threads)
+
+
+def first_run() -> bool:
+    """Whether this machine has no compiled kernels yet."""
+    from numba import config
+
+    from ..formats import codecache as codecache
+
+    return not any(Path(config.CACHE_DIR).rglob("*.nbi"))  # type: ignore[attr-defined]
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,57 @@
+"""An answer, from the model to the screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from .terminal import Waiting, printable
+
+if TYPE_CHECKING:
+    from ..engine.model import Model
+    from ..engine.reply import Piece
+    from .dialogue import Message
+    from .settings import Settings
+
+
+@dataclass
+class Spoken:
+    """What was said. `last` has usage and timings; None when the user stopped the answer."""
+
+    text: str = ""
+    last: Piece | None = None
+
+
+def speak(model: Model, messages: list[Message], settings: Settings, waiting: str, out: TextIO) -> Spoken:
+    """Stream the answer to `out` as plain text. Ctrl-C stops it; what was said until then is returned."""
+    spoken = Spoken()
+    with Waiting(waiting) as wait:
+
+        def progress(done: int, total: int) -> None:
+            if done:
+                wait.say(f"Reading: {done:,} of {total:,} tokens")
+
+        pieces = model.chat(messages, stream=True, progress=progress, **settings.arguments())
+        try:
+            for piece in pieces:
+                if piece.text:
+                    wait.stop()
+                    spoken.text += piece.text
+                    out.write(printable(piece.text))
+                    out.flush()
+                if piece.finish_reason:
+                    spoken.last = piece
+        except KeyboardInterrupt:
+            pass
+        finally:
+            pieces.close()
+    return spoken
+
+
+def meter(piece: Piece, context: int) -> str:
+    """Speed of an answer, and how full the context is."""
+    if piece.usage is None or piece.timings is None:
+        return ""
+    used = piece.usage.total_tokens
+    speed = f"{piece.timings.decode_speed:.1f} tokens/s · " if piece.timings.decode_tokens > 1 else ""
+    return f"{speed}{used:,} of {context:,} tokens ({100 * used / context:.0f} %)"

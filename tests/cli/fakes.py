@@ -1,0 +1,69 @@
+"""A model that says what it is told to, and a user whose lines are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gemmary.engine.reply import FinishReason, Piece, Timings, Usage
+from gemmary.errors import ContextFullError, PromptError
+from gemmary.inputs.prompt import Prompt
+
+
+@dataclass
+class FakeModel:
+    """Answers with `answers`, one word a piece; a word is a token. An exception among the words is raised.
+
+    `asked` has the messages and arguments of every call, `closed` how many streams were closed.
+    """
+
+    answers: list[list[Any]]
+    context: int = 1000
+    asked: list[tuple[list[dict[str, Any]], dict[str, Any]]] = field(default_factory=list)
+    closed: int = 0
+
+    def prompt(self, messages: list[dict[str, Any]]) -> Prompt:
+        return Prompt(tuple(range(sum(len(message["content"].split()) for message in messages))))
+
+    def chat(self, messages: list[dict[str, Any]], stream: bool, progress: Any, **arguments: Any) -> Any:
+        assert stream
+        self.asked.append(([dict(message) for message in messages], arguments))
+        used = len(self.prompt(messages).ids)
+        if used >= self.context:
+            raise ContextFullError("too long")
+        if not messages or not any(message["content"].strip() for message in messages):
+            raise PromptError("empty")
+        return self._pieces(used, self.answers.pop(0))
+
+    def _pieces(self, used: int, words: list[Any]) -> Iterator[Piece]:
+        try:
+            reason: FinishReason = "stop"
+            for count, word in enumerate(words, 1):
+                if isinstance(word, BaseException):
+                    raise word
+                if used + count >= self.context:
+                    reason = "context_full"
+                    break
+                yield Piece(word, (count,))
+            usage, timings = Usage(used, len(words)), Timings(0.1, 0.5, used, len(words))
+            yield Piece("", (), reason, None, usage, timings)
+        finally:
+            self.closed += 1
+
+
+class User:
+    """Types `lines`; exceptions among them are Ctrl-C and Ctrl-D. `defaults`: what stood there before."""
+
+    def __init__(self, *lines: str | BaseException) -> None:
+        self._lines = [*lines, EOFError()]
+        self.defaults: list[str] = []
+        self.more: list[bool] = []
+
+    def __call__(self, default: str = "", more: bool = False) -> str:
+        self.defaults.append(default)
+        self.more.append(more)
+        line = self._lines.pop(0)
+        if isinstance(line, BaseException):
+            raise line
+        return line
