@@ -70,6 +70,13 @@ class Reference:
         return found[1] if found else None
 
     @property
+    def url(self) -> str:
+        """Its page on the hub."""
+        from huggingface_hub import constants
+
+        return f"{constants.ENDPOINT}/{self.repo}"
+
+    @property
     def download_bytes(self) -> int | None:
         """About how much will be downloaded; None where only the hub knows."""
         if self.size is None:
