@@ -34,7 +34,7 @@ class Plan:
 
     A worker computes a micro-batch on one core: cores never wait for each other inside an operation, which on
     a busy machine is several times faster than sharing operations. `clip` bounds the norm of the gradient.
-    `low` multiplies matrices in bfloat16; parameters stay float32. `compile` fuses each layer and needs a C++
+    `low` multiplies matrices in bfloat16; parameters stay float32. `fuse` compiles each layer and needs a C++
     compiler. After `patience` steps in a row that are not finite, training gives up.
     """
 
@@ -45,7 +45,7 @@ class Plan:
     learning: Learning = field(default_factory=Learning)
     clip: float = 1.0
     low: bool = True
-    compile: bool = True
+    fuse: bool = True
     checkpoint_every: int = 50
     keep: int = 2
     patience: int = 10
@@ -71,7 +71,7 @@ class Trainer:
         """
         with locked(self.folder):
             self._resume()
-            self._compile()
+            self._fuse()
             with (
                 Journal(self.folder / "log.jsonl", self.step, self.plan.steps) as journal,
                 self._workers() as pool,
@@ -85,8 +85,8 @@ class Trainer:
                 self._save()
         return self.step >= self.plan.steps
 
-    def _compile(self) -> None:
-        if self.plan.compile:
+    def _fuse(self) -> None:
+        if self.plan.fuse:
             torch._dynamo.config.recompile_limit = 4 * len(self.model.layers)
             for layer in self.model.layers:
                 layer.compile(dynamic=False)
@@ -100,7 +100,7 @@ class Trainer:
             with ThreadPoolExecutor(
                 self.plan.workers, initializer=torch.set_num_threads, initargs=(1,)
             ) as pool:
-                if self.plan.compile:  # once, by one thread, before two want it
+                if self.plan.fuse:  # once, by one thread, before two want it
                     pool.submit(self.gradients, self.batches.step(self.step)[0]).result()
                 yield pool
         finally:

@@ -20,7 +20,7 @@ CONFIG = replace(
     query_scalar=32, global_layers=(1,),
 )  # fmt: skip
 PLAN = Plan(
-    steps=30, rows=8, parts=1, workers=1, low=False, compile=False, learning=Learning(warmup=5, cooldown=10)
+    steps=30, rows=8, parts=1, workers=1, low=False, fuse=False, learning=Learning(warmup=5, cooldown=10)
 )
 SETTINGS = Settings(
     config=CONFIG, row=96, tokens=30_000, vocabulary_conversations=300, held_pages=2, exam_questions=4,

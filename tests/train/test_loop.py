@@ -201,7 +201,7 @@ def test_a_log_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_compiled_layers_learn_the_same(tmp_path: Path) -> None:
-    plain, compiled = (toys.trainer(tmp_path / str(c), 6, compile=c) for c in (False, True))
+    plain, compiled = (toys.trainer(tmp_path / str(c), 6, fuse=c) for c in (False, True))
     for trainer in (plain, compiled):
         trainer.run()
     data = replace(toys.rows(seed=4))

@@ -46,7 +46,7 @@ def model(config: Config = TOY, row: int = ROW, seed: int = 0) -> TextModule:
 def plan(steps: int, **changes: object) -> Plan:
     """A short run in float32 without a compiler."""
     usual = Plan(
-        steps=steps, rows=4, parts=2, low=False, compile=False, checkpoint_every=4,
+        steps=steps, rows=4, parts=2, low=False, fuse=False, checkpoint_every=4,
         learning=Learning(peak=1e-2, warmup=2, cooldown=5),
     )  # fmt: skip
     return replace(usual, **changes)
