@@ -251,7 +251,7 @@ ATTACKS: dict[str, tuple[Callable[[seeds.Marked], bytes], str]] = {
     "offset not aligned": (tensors(("a", (7,), 0, 0), ("b", (8,), 0, 28)), "overlaps"),
     **{f"offset {n}": (tensors(("a", (8,), 0, n)), "hole") for n in HUGE},
     "longer than the file": (tensors(("a", (4096,), 0, 0)), "is the download complete"),
-    "one byte short": (lambda file: bytes(file.data[:-128]), "is the download complete"),
+    "one byte short": (lambda file: bytes(file.data[:-1]), "is the download complete"),
     "something appended": (lambda file: bytes(file.data) + bytes(32), "32 more bytes follow"),
 }
 
@@ -282,7 +282,7 @@ def test_file_cut_in_its_tensors_is_told(tmp_path: Path) -> None:
     whole = seeds.smallest_gguf()
     path = tmp_path / "cut.gguf"
     start = whole.cuts[len(seeds.smallest_metadata()) + 15]
-    for length in np.linspace(start, len(whole.data) - 129, 200).astype(int):
+    for length in np.linspace(start, len(whole.data) - 1, 200).astype(int):
         with pytest.raises(ModelFileError, match="download complete"):
             read_gguf(write(path, whole.data[:length]))
 

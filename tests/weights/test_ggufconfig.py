@@ -101,6 +101,12 @@ def test_written_and_read_again(config: Config) -> None:
     assert config_from_gguf(keys | {"tokenizer.ggml.tokens": [b"x"] * config.vocab}, "x") == config
 
 
+def test_only_official_keys_are_written_for_official_sizes() -> None:
+    for size in ("270m", "1b", "4b", "12b", "27b"):
+        keys = {key for key in official(size) if key.startswith("gemma3.")}
+        assert gguf_metadata(SIZES[size], Path("x")).keys() == keys
+
+
 @pytest.mark.parametrize(
     "config", [replace(TINY, query_scalar=31), replace(TINY, rope_local=Rope(1e4, 2.0))], ids=str
 )
