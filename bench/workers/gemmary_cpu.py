@@ -1,48 +1,42 @@
-"""Gemmary's side of a speed table: answers one JSON line of stdin with one of stdout."""
+"""Gemmary's side of a speed table, by its public face: one JSON line of stdin, one of stdout."""
 
 from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 
-from gemmary.engine.runner import Runner
-from gemmary.model.pages import Sequence
-from gemmary.ops.contract import TopK
-from gemmary.ops.numba.machine import prepare
-from gemmary.weights.assemble import packed_text
-from gemmary.weights.checkpoint import open_checkpoint
+import gemmary
+
+NEVER = -1e6  # logit bias of the tokens that would end an answer early
 
 
 class Worker:
-    """A decoder and one sequence."""
+    """A model and a text that no earlier task began with."""
 
     def __init__(self, path: str) -> None:
-        threads = prepare()
-        checkpoint = open_checkpoint(path)
-        self.runner = Runner(packed_text(checkpoint), checkpoint.config, 2048)
-        self.sequence = Sequence()
-        self.never = threading.Event()
-        self.about = f"gemmary, generic kernels, {threads} threads"
+        self.model = gemmary.load(path, context=2048)
+        self.turn = 0
+        self.about = f"gemmary {gemmary.__version__}, generic CPU kernels, all cores"
 
     def prefill(self, tokens: int) -> float:
-        """Seconds to read `tokens` into an empty context, up to the choice of a token."""
-        self.runner.pages.release(self.sequence)
-        ids = list(range(1000, 1000 + tokens))
-        started = time.perf_counter()
-        while self.sequence.length < tokens:
-            states, _ = self.runner.chunk(self.sequence, ids[self.sequence.length :], self.never)
-        self.runner.head(states, TopK(64))
-        return time.perf_counter() - started
+        """Seconds to read a new text of `tokens` and choose the first token of the answer."""
+        return self._generate(tokens, 1)
 
     def decode(self, tokens: int) -> float:
-        """Seconds for `tokens` single steps, each with its head."""
+        """Seconds for `tokens` further tokens of an answer, sampling included."""
+        return self._generate(8, tokens + 1) - self._generate(8, 1)
+
+    def _generate(self, prompt: int, answer: int) -> float:
+        self.turn += 1
+        ids = [1000 + self.turn, *range(2000, 1999 + prompt)]
+        bias = dict.fromkeys(self.model.tokenizer.stops, NEVER)
         started = time.perf_counter()
-        for token in range(tokens):
-            states = self.runner.step(self.sequence, [2000 + token], [0], self.never)
-            self.runner.head(states, TopK(64))
-        return time.perf_counter() - started
+        reply = self.model.generate(ids, max_tokens=answer, temperature=0, logit_bias=bias)
+        seconds = time.perf_counter() - started
+        if len(reply.ids) != answer:
+            raise RuntimeError(f"the answer has {len(reply.ids)} tokens instead of {answer}")
+        return seconds
 
 
 if __name__ == "__main__":
