@@ -8,7 +8,8 @@ and the library gets plain lists (spec/reliability.md, E).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from ..errors import ModelFileError
 from .vocabulary import MAX_PIECES, SPACE, Kind, Vocabulary
 
+MAX_CUTS = 1 << 13  # characters together; Gemma 3's have 2,200
 MAX_MERGES = 1 << 21  # Gemma 3 has about 515,000
 MAX_OPENERS = 1 << 22  # each `{` or `[` becomes an object of 64 bytes: bounded before they are made
 
@@ -77,25 +79,53 @@ def read_json(data: bytes, source: object) -> TokenizerJson:
     silent = {vocabulary.pieces[token] for token in vocabulary.controls()}
     _check_bytes(set(vocabulary.pieces) - silent, source)
     cuts = [Cut(piece, bool(a["normalized"])) for piece, a in added.items() if piece not in silent]
+    if sum(len(cut.piece) for cut in cuts) > MAX_CUTS:
+        raise ModelFileError(source, "holds more added tokens than a tokenizer needs")
     return TokenizerJson(vocabulary, _merges(model.get("merges"), silent, source), cuts)
 
 
 def segmenter(parsed: TokenizerJson) -> Callable[[str], list[int]]:
-    """The `tokenizers` library's encoder without control pieces: no text can reach one."""
-    from tokenizers import AddedToken, Tokenizer, models, normalizers
+    """The `tokenizers` library's encoder without control pieces: no text can reach one.
+
+    Of the library only the BPE model runs: its pipeline around it takes three times as long, and grows faster
+    than the text. The order is the pipeline's: cut raw text, mark spaces, cut again, merge.
+    """
+    from tokenizers import models
 
     vocabulary = parsed.vocabulary
     silent = vocabulary.controls()
     ids = {piece: token for token, piece in enumerate(vocabulary.pieces) if token not in silent}
     with _guarded(vocabulary.source):
-        backend = Tokenizer(models.BPE(ids, parsed.merges, byte_fallback=True, cache_capacity=0))
-        backend.normalizer = normalizers.Replace(" ", SPACE)
-        backend.add_tokens([AddedToken(cut.piece, normalized=cut.normalized) for cut in parsed.cuts])
+        model = models.BPE(ids, parsed.merges, byte_fallback=True, cache_capacity=0)
+    raw = {cut.piece: ids[cut.piece] for cut in parsed.cuts if not cut.normalized}
+    marked = {cut.piece.replace(" ", SPACE): ids[cut.piece] for cut in parsed.cuts if cut.normalized}
+    raw_knife, marked_knife = _knife(raw), _knife(marked)
 
     def segment(text: str) -> list[int]:
-        return backend.encode(text, add_special_tokens=False).ids
+        found: list[int] = []
+        for index, part in enumerate(raw_knife.split(text)):
+            if index % 2:  # what the knife found stands between what it left
+                found.append(raw[part])
+            else:
+                found += merge(part.replace(" ", SPACE))
+        return found
+
+    def merge(text: str) -> list[int]:
+        found: list[int] = []
+        for index, part in enumerate(marked_knife.split(text)):
+            found += [marked[part]] if index % 2 else [token.id for token in model.tokenize(part)]
+        return found
 
     return segment
+
+
+def _knife(pieces: Iterable[str]) -> re.Pattern[str]:
+    """Finds the longest of `pieces` wherever one begins. They are taken literally."""
+    endings: dict[str, list[str]] = {}
+    for piece in sorted(pieces, key=len, reverse=True):
+        endings.setdefault(piece[0], []).append(re.escape(piece[1:]))
+    starts = [f"{re.escape(start)}(?:{'|'.join(rest)})" for start, rest in endings.items()]
+    return re.compile(f"({'|'.join(starts)})" if starts else r"(\Z.)")
 
 
 @contextmanager

@@ -168,10 +168,10 @@ def test_a_panic_of_the_library_becomes_a_model_file_error(
     class PanicException(BaseException):
         """pyo3's: not an Exception."""
 
-    def panic(*_: object) -> None:
+    def panic(*_: object, **__: object) -> None:
         raise PanicException("the library broke")
 
-    monkeypatch.setattr(tokenizers.Tokenizer, "add_tokens", panic, raising=False)
+    monkeypatch.setattr(tokenizers.models, "BPE", panic)
     with pytest.raises(ModelFileError, match="the library broke"):
         load_json(tmp_path, tiny_json())
 

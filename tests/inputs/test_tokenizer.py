@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import random
 import subprocess
@@ -74,6 +76,25 @@ def library(broad_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> dic
 def test_same_ids_as_the_library(kind: str, broad: dict[str, Tokenizer], library: dict[str, Encode]) -> None:
     different = [text for text in texts() if broad[kind].encode(text) != library[kind](text)]
     assert different == []
+
+
+def test_added_tokens_of_both_sorts(broad_model: bytes, tmp_path: Path) -> None:
+    """Cut out of the raw text, or once spaces are marked; the longest of those that begin at one place."""
+    root = trained.as_json(broad_model)
+    words = ["the cat", "▁sat", " sat", "sat on", "on", "(a+)", "[x]", "▁▁ ", "cat▁", "a|b", "^$", "\\"]
+    new = itertools.count(16_001)
+    for text, normalized in [*((word, False) for word in words), *((f"{word}!", True) for word in words)]:
+        token = root["model"]["vocab"].get(text) or next(new)
+        entry = {**trained.FLAGS, "id": token, "content": text, "special": False, "normalized": normalized}
+        root["added_tokens"].append(entry)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(root), encoding="utf-8")
+    ours, theirs = Tokenizer.from_json(path), tokenizers.Tokenizer.from_file(str(path))
+    chance = random.Random(1)
+    marks = [*words, *(f"{word}!" for word in words), *"! ▁\nacats|$", "  "]
+    for _ in range(3000):
+        text = "".join(chance.choices(marks, k=chance.randrange(12)))
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids, text
 
 
 def test_three_files_of_one_vocabulary_agree(broad: dict[str, Tokenizer]) -> None:
