@@ -202,6 +202,28 @@ def test_tensors_must_be_those_of_the_config(tmp_path: Path, write: str) -> None
 # ---- disks that fail
 
 
+@pytest.mark.parametrize("name", ["model.gguf", "model.safetensors"])
+def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """After a power cut there is the old file or the whole new one (spec/reliability.md, row 52)."""
+    done: list[str] = []
+    fsync, rename = os.fsync, os.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).suffix}")
+        fsync(descriptor)
+
+    def recorded_replace(old: Path, new: Path) -> None:
+        done.append(f"rename {old.suffix} to {new.name}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    attempts(tmp_path)[name]()
+    assert done == ["sync .part", f"rename .part to {name}", "sync "]
+
+
 @pytest.mark.parametrize("name", attempts(Path()))
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
