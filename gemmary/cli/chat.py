@@ -55,11 +55,10 @@ def chat(
     path = find(model)
     fresh = first_run()
     loaded = load(path, context, threads)
-    waiting = "Preparing kernels for this machine (first run only)" if fresh else "Thinking"
     if question is not None:
-        _answer(loaded, _messages(system, question), settings, waiting, json, verbose)
+        _answer(loaded, _messages(system, question), settings, fresh, json, verbose)
     else:
-        _talk(loaded, system, settings, waiting)
+        _talk(loaded, system, settings, fresh)
 
 
 def _question(prompt: str | None) -> str | None:
@@ -94,7 +93,7 @@ def _answer(
     model: Model,
     messages: list[dict[str, Any]],
     settings: Settings,
-    waiting: str,
+    fresh: bool,
     json: bool,
     verbose: bool,
 ) -> None:
@@ -104,10 +103,10 @@ def _answer(
 
     if json:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            spoken = speak(model, messages, settings, waiting, nowhere)
+            spoken = speak(model, messages, settings, nowhere, fresh)
         print(dumps(_summary(spoken)))
     else:
-        spoken = speak(model, messages, settings, waiting, sys.stdout)
+        spoken = speak(model, messages, settings, sys.stdout, fresh)
         print(flush=True)
     if spoken.last is None:
         raise typer.Exit(130)
@@ -123,7 +122,7 @@ def _summary(spoken: Spoken) -> dict[str, Any]:
     return {"text": spoken.text, "finish_reason": last.finish_reason if last else "cancelled", **known}
 
 
-def _talk(model: Model, system: str | None, settings: Settings, waiting: str) -> None:
+def _talk(model: Model, system: str | None, settings: Settings, fresh: bool) -> None:
     """A conversation in the terminal."""
     from .. import __version__
     from .dialogue import Dialogue
@@ -131,8 +130,7 @@ def _talk(model: Model, system: str | None, settings: Settings, waiting: str) ->
     from .session import Session
     from .terminal import dim, note
 
-    size = f"{model.config.parameters / 1e6:,.0f} million parameters, a context of {model.context:,} tokens"
-    note(
-        dim(f"Gemmary {__version__}: Gemma 3 {model.config.name}, {size}. /help for commands, Ctrl-D leaves.")
-    )
-    Session(model, Dialogue(system), settings, reader(), sys.stdout, waiting).run()
+    size = f"{model.config.parameters / 1e6:,.1f} million parameters, a context of {model.context:,} tokens"
+    note(dim(f"Gemmary {__version__}: Gemma 3 {model.config.name}, {size}"))
+    note(dim("/help lists the commands; Ctrl-D leaves"))
+    Session(model, Dialogue(system), settings, reader(), sys.stdout, fresh).run()

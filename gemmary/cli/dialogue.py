@@ -97,11 +97,14 @@ class Dialogue:
 
 def _read(path: Path) -> list[Message]:
     try:
-        if path.stat().st_size > FILE_BYTES:
-            raise PromptError(f"{path}: is too large for a conversation")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES + 1)
     except OSError as fault:
         raise PromptError(f"{path}: cannot be read: {fault.strerror}") from None
+    if len(data) > FILE_BYTES:
+        raise PromptError(f"{path}: is too large for a conversation")
+    try:
+        found = json.loads(data)
     except (ValueError, RecursionError):
         raise PromptError(f"{path}: is not JSON") from None
     if not isinstance(found, list) or not all(map(_is_message, found)):

@@ -19,6 +19,7 @@ from prompt_toolkit.output import create_output
 
 from .commands import COMMANDS
 from .settings import Settings
+from .terminal import note
 
 PROMPT, MORE = ">>> ", "... "
 
@@ -32,6 +33,22 @@ class Read(Protocol):
 
 def reader() -> Read:
     """The line at the terminal."""
+    return plain if os.environ.get("TERM", "dumb") == "dumb" else editor()
+
+
+def plain(default: str = "", more: bool = False) -> str:
+    """A line where a terminal can do nothing but print; what stood there before is shown above it."""
+    if default:
+        note(default)
+    print(MORE if more else PROMPT, end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
+
+
+def editor() -> Read:
+    """A line with history, completion and an editor."""
     session: PromptSession[str] = PromptSession(
         history=history(),
         completer=Slash(),
@@ -42,7 +59,12 @@ def reader() -> Read:
     )
 
     def read(default: str = "", more: bool = False) -> str:
-        return session.prompt(MORE if more else PROMPT, default=default)
+        while True:
+            try:
+                return session.prompt(MORE if more else PROMPT, default=default)
+            except KeyboardInterrupt:
+                if default or more or not session.default_buffer.text:
+                    raise  # else what was typed is gone, and that is all that was wanted
 
     return read
 

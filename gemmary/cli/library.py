@@ -43,7 +43,7 @@ def list_() -> None:
     from ..weights.hub import BUNDLED, bundled
     from ..weights.library import cached_models
 
-    rows = [(BUNDLED, size(bundled().stat().st_size), "bundled with Gemmary")]
+    rows = [(BUNDLED, size(bundled().stat().st_size), "comes with Gemmary")]
     for model in cached_models():
         state = model.format if model.path else f"unfinished: gemmary pull {model.name} goes on"
         rows.append((model.name, size(model.bytes), state))

@@ -23,7 +23,10 @@ LEAVING = "Ctrl-D or /bye leaves; /help lists what else there is."
 
 
 class Session:
-    """One chat. `read` gives the user's lines, see keyboard.py; answers go to `out`."""
+    """One chat. `read` gives the user's lines, see keyboard.py; answers go to `out`.
+
+    fresh: the first answer may have to wait for the compiler.
+    """
 
     def __init__(
         self,
@@ -32,14 +35,14 @@ class Session:
         settings: Settings,
         read: Read,
         out: TextIO,
-        waiting: str = "Thinking",
+        fresh: bool = False,
     ) -> None:
         self.model = model
         self.dialogue = dialogue
         self.settings = settings
         self.read = read
         self._out = out
-        self._waiting = waiting
+        self._fresh = fresh
         self._once: int | None = None
 
     def run(self) -> None:
@@ -89,10 +92,10 @@ class Session:
         settings = replace(self.settings, seed=self._once) if self._once is not None else self.settings
         try:
             with silent_keys():
-                spoken = speak(self.model, self.dialogue.messages, settings, self._waiting, self._out)
+                spoken = speak(self.model, self.dialogue.messages, settings, self._out, self._fresh)
         except ContextFullError:
             return self._make_room("The conversation is too long for the context.")
-        self._waiting = "Thinking"
+        self._fresh = False
         self._finish(spoken)
         if spoken.last is not None and spoken.last.finish_reason == "context_full":
             return self._make_room("The context is full.")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .dialogue import Message
     from .settings import Settings
 
+COMPILING = "Preparing kernels for this machine (first run only)"
+
 
 @dataclass
 class Spoken:
@@ -22,13 +24,16 @@ class Spoken:
     last: Piece | None = None
 
 
-def speak(model: Model, messages: list[Message], settings: Settings, waiting: str, out: TextIO) -> Spoken:
-    """Stream the answer to `out` as plain text. Ctrl-C stops it; what was said until then is returned."""
+def speak(model: Model, messages: list[Message], settings: Settings, out: TextIO, fresh: bool) -> Spoken:
+    """Stream the answer to `out` as plain text. Ctrl-C stops it; what was said until then is returned.
+
+    fresh: the kernels may have to be compiled first.
+    """
     spoken = Spoken()
-    with Waiting(waiting) as wait:
+    with Waiting(COMPILING if fresh else "Thinking") as wait:
 
         def progress(done: int, total: int) -> None:
-            if done:
+            if done and not fresh:
                 wait.say(f"Reading: {done:,} of {total:,} tokens")
 
         pieces = model.chat(messages, stream=True, progress=progress, **settings.arguments())

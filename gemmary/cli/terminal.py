@@ -41,9 +41,13 @@ def confirm(question: str, default: bool) -> bool:
     choice = "[Y/n]" if default else "[y/N]"
     while True:
         print(f"{question} {choice} ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        line = ""
+        try:
+            line = sys.stdin.readline()
+        finally:
+            if not line:
+                note("")
         if not line:
-            note("")
             return False
         word = line.strip().lower()
         if word in ("", "y", "yes", "n", "no"):

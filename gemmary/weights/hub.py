@@ -109,7 +109,8 @@ def locate(source: str | Path) -> Path:
         return bundled()
     reference = parse(str(source)) if isinstance(source, str) else None
     if reference is None:
-        raise ModelFileError(path, "there is no such file or folder")
+        hint = "" if path.suffix or path.name != str(source) else ", nor a model of that name, as `4b` would be"
+        raise ModelFileError(path, f"there is no such file or folder{hint}")
     return cached(reference)
 
 

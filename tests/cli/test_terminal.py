@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import sys
 import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
 
 import pytest
 
@@ -19,9 +21,8 @@ class Tty(io.StringIO):
 
 @pytest.fixture
 def tty(monkeypatch: pytest.MonkeyPatch) -> Tty:
-    """A stderr that is a capable terminal."""
+    """A capable terminal, to redirect stderr to."""
     screen = Tty()
-    monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(terminal, "_columns", lambda: 80)
@@ -37,19 +38,19 @@ def test_every_control_character_but_newline_and_tab_is_taken_out() -> None:
 
 
 def test_colours_are_for_terminals_that_want_them(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dim("x") == "\x1b[2mx\x1b[0m"
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert dim("x") == "x"
-    monkeypatch.delenv("NO_COLOR")
-    monkeypatch.setenv("TERM", "dumb")
-    assert dim("x") == "x"
+    with redirect_stderr(tty):
+        assert dim("x") == "\x1b[2mx\x1b[0m"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert dim("x") == "x"
+        monkeypatch.delenv("NO_COLOR")
+        monkeypatch.setenv("TERM", "dumb")
+        assert dim("x") == "x"
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert dim("x") == "x"
+    assert dim("x") == "x", "stderr is no terminal here"
 
 
 def test_short_waits_show_nothing(tty: Tty) -> None:
-    with Waiting("Thinking"):
+    with redirect_stderr(tty), Waiting("Thinking"):
         pass
     assert tty.getvalue() == ""
 
@@ -58,7 +59,7 @@ def test_long_waits_show_that_something_moves_and_leave_a_clean_line(
     tty: Tty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terminal, "PATIENCE", 0.01)
-    with Waiting("Thinking") as wait:
+    with redirect_stderr(tty), Waiting("Thinking") as wait:
         _until(lambda: "Thinking" in tty.getvalue())
         wait.say("Reading: 5 of 9 tokens")
         _until(lambda: "5 of 9" in tty.getvalue())
@@ -75,9 +76,9 @@ def test_long_waits_in_a_log_are_one_line(
     assert capsys.readouterr().err == "Loading the model ...\n"
 
 
-def _until(true: object) -> None:
+def _until(true: Callable[[], bool]) -> None:
     end = time.monotonic() + 5
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.01)
 
@@ -110,6 +111,6 @@ def test_download_progress_in_a_log_is_a_line_each_tenth(capsys: pytest.CaptureF
 
 
 def test_download_progress_on_a_terminal_is_a_bar(tty: Tty) -> None:
-    with download_progress("google/gemma-3-4b-it") as tell:
+    with redirect_stderr(tty), download_progress("google/gemma-3-4b-it") as tell:
         tell(1_000_000_000, 3_000_000_000)
     assert "google/gemma-3-4b-it" in tty.getvalue() and "1.0/3.0 GB" in tty.getvalue()
