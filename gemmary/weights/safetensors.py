@@ -96,15 +96,21 @@ def read_shards(index: str | os.PathLike[str]) -> SafetensorsFile:
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`; ModelFileError when it is a link that leads out of the folder.
 
-    The Hugging Face cache is the exception: its snapshots link to `blobs` two levels up.
+    The Hugging Face cache is the exception: its snapshots link to `blobs` of their repository, and since
+    huggingface_hub 2 these may link to `blobs/<two digits>` of the whole cache.
     """
     path = folder / name
     if path.is_symlink():
         home, target = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
-        blobs = home.parents[1] / "blobs" if home.parent.name == "snapshots" else home
-        if target.parent not in (home, blobs):
+        if target.parent != home and not (home.parent.name == "snapshots" and _is_blob(home.parents[1], target)):
             raise ModelFileError(path, "is a link to a file outside of its folder; copy the file instead")
     return path
+
+
+def _is_blob(repository: Path, target: Path) -> bool:
+    """Whether `target` is one of the files that the cache keeps for a repository, or for all of them."""
+    shared = repository.parent / "blobs"
+    return target.parent == repository / "blobs" or target.parent.parent == shared
 
 
 def _header(path: Path, file: BinaryIO) -> tuple[dict[str, object], int, int]:

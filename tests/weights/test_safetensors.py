@@ -283,6 +283,24 @@ def test_links_within_the_folder_and_into_the_hugging_face_cache_are_followed(tm
     assert list(read_shards(index).tensors) == ["a", "b", "c"]
 
 
+def test_blobs_that_the_whole_cache_shares_are_followed(tmp_path: Path) -> None:
+    """huggingface_hub 2.4: <cache>/models--x/blobs/<etag> -> <cache>/blobs/<2 digits>/<hash>."""
+    repository, shared = tmp_path / "models--org--x", tmp_path / "blobs" / "ab"
+    snapshot = repository / "snapshots" / "0123"
+    for folder in (snapshot, repository / "blobs", shared):
+        folder.mkdir(parents=True)
+    index = sharded(snapshot)
+    (snapshot / FIRST).rename(shared / "abcdef")
+    (repository / "blobs" / "etag").symlink_to("../../blobs/ab/abcdef")
+    (snapshot / FIRST).symlink_to("../../blobs/etag")
+    assert list(read_shards(index).tensors) == ["a", "b", "c"]
+    (shared / "abcdef").rename(repository / "elsewhere")
+    (repository / "blobs" / "etag").unlink()
+    (repository / "blobs" / "etag").symlink_to("../elsewhere")
+    with pytest.raises(ModelFileError, match="link to a file outside of its folder"):
+        read_shards(index)
+
+
 def test_link_to_itself_is_told(tmp_path: Path) -> None:
     index = sharded(tmp_path)
     (tmp_path / SECOND).unlink()
