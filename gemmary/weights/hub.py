@@ -109,8 +109,8 @@ def locate(source: str | Path) -> Path:
         return bundled()
     reference = parse(str(source)) if isinstance(source, str) else None
     if reference is None:
-        hint = "" if path.suffix or path.name != str(source) else ", nor a model of that name, as `4b` would be"
-        raise ModelFileError(path, f"there is no such file or folder{hint}")
+        name = "" if path.suffix or path.name != str(source) else ", nor a model of that name, such as 4b"
+        raise ModelFileError(path, f"there is no such file or folder{name}")
     return cached(reference)
 
 

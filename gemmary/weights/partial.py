@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import Timeout
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
@@ -75,7 +74,7 @@ def fetch(file: LargeFile, tell: Callable[[int], object]) -> None:
         with WeakFileLock(lock, timeout=LOCK_SECONDS):
             if not file.blob.is_file():
                 _complete(file, tell)
-    except Timeout:
+    except TimeoutError:  # of the lock; those of the network are HTTPErrors
         raise DownloadError(f"{file.repo}: another program is downloading it; wait for it to end") from None
 
 

@@ -102,15 +102,17 @@ def inside(folder: Path, name: str) -> Path:
     path = folder / name
     if path.is_symlink():
         home, target = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
-        if target.parent != home and not (home.parent.name == "snapshots" and _is_blob(home.parents[1], target)):
+        if target.parent != home and not _is_blob(home, target):
             raise ModelFileError(path, "is a link to a file outside of its folder; copy the file instead")
     return path
 
 
-def _is_blob(repository: Path, target: Path) -> bool:
-    """Whether `target` is one of the files that the cache keeps for a repository, or for all of them."""
-    shared = repository.parent / "blobs"
-    return target.parent == repository / "blobs" or target.parent.parent == shared
+def _is_blob(folder: Path, target: Path) -> bool:
+    """Whether `folder` is a snapshot, and `target` what the cache keeps for its repository or for all."""
+    if folder.parent.name != "snapshots":
+        return False
+    repository = folder.parents[1]
+    return target.parent == repository / "blobs" or target.parent.parent == repository.parent / "blobs"
 
 
 def _header(path: Path, file: BinaryIO) -> tuple[dict[str, object], int, int]:
