@@ -76,18 +76,18 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "no scores": (metadata(scores=None), "scores must be an array of float32"),
     "scores too short": (
         metadata(scores=np.zeros(COUNT - 1, np.float32)),
-        "does not give each token a score",
+        "score",
     ),
-    "score NaN": (metadata(scores=np.full(COUNT, np.nan, np.float32)), "does not give each token a score"),
+    "score NaN": (metadata(scores=np.full(COUNT, np.nan, np.float32)), "score"),
     "types of bytes": (metadata(token_type=np.ones(COUNT, np.int8)), "token_type must be an array of int32"),
     "types as floats": (
         metadata(token_type=np.ones(COUNT, np.float32)),
         "token_type must be an array of int32",
     ),
     "types as texts": (metadata(token_type=[b"1"] * COUNT), "token_type must be an array of int32"),
-    "types too long": (metadata(token_type=np.ones(COUNT + 1, np.int32)), "does not give each token a type"),
-    "type 0": (metadata(token_type=np.zeros(COUNT, np.int32)), "type that is not 1 to 6"),
-    "type 7": (metadata(token_type=np.full(COUNT, 7, np.int32)), "type that is not 1 to 6"),
+    "types too long": (metadata(token_type=np.ones(COUNT + 1, np.int32)), "type"),
+    "type 0": (metadata(token_type=np.zeros(COUNT, np.int32)), "type"),
+    "type 7": (metadata(token_type=np.full(COUNT, 7, np.int32)), "type"),
     "byte <0x-1>": (
         metadata(
             tokens=[b"<0x-1>", *(b"%d" % i for i in range(1, COUNT))], token_type=np.full(COUNT, 6, np.int32)
