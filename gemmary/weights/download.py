@@ -64,7 +64,7 @@ def pull(source: str, progress: Progress | None = None) -> Path:
     if named is None:
         raise DownloadError(f"{source}: is not a model of the hub; name one like google/gemma-3-4b-it")
     wanted = named.preferred
-    if constants.is_offline_mode():
+    if constants.HF_HUB_OFFLINE:
         return _offline(wanted)
     with _plain_faults(wanted):
         listing = remote(wanted)
