@@ -75,9 +75,12 @@ class EngineThread:
             del future  # an exception and its future must not keep each other alive
 
     def later(self, job: Callable[[], T]) -> Future[T]:
-        """Queue a job and go on; after `close` it never runs."""
+        """Queue a job and go on; after `close` it is cancelled."""
         future: Future[T] = Future()
-        self._jobs.put((future, job))
+        if self._closed:
+            future.cancel()
+        else:
+            self._jobs.put((future, job))
         return future
 
     def close(self) -> None:

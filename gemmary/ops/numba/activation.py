@@ -14,6 +14,7 @@ from ..contract import Floats, Ints
 BLOCK = 32
 SUM = 16  # the smallest group of a weight format (Q6_K)
 _LARGEST = np.float32(127)
+_MAGNITUDE = np.int32(0x7FFFFFFF)
 _ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
 
 
@@ -40,11 +41,15 @@ def quantize(x: Floats) -> Quantized:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _quantize(x: np.ndarray, codes: np.ndarray, scales: np.ndarray, sums: np.ndarray) -> None:
+    bits = x.view(np.int32)
     for t in range(x.shape[0]):
         for b in range(x.shape[1] // BLOCK):
-            peak = np.float32(0)
+            # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get
+            # into the scale, or a damaged model would answer as if it were whole.
+            largest = np.int32(0)
             for i in range(b * BLOCK, (b + 1) * BLOCK):
-                peak = max(peak, abs(x[t, i]))
+                largest = max(largest, bits[t, i] & _MAGNITUDE)
+            peak = np.int32(largest).view(np.float32)
             scale = np.float32(peak / _LARGEST)
             inverse = np.float32(_LARGEST / peak) if peak > 0 else np.float32(0)
             scales[t, b] = scale
