@@ -9,6 +9,7 @@ import numpy as np
 from ..formats import FORMATS
 from ..model.text import Gain, Layer, Text, attention_of
 from .checkpoint import Checkpoint
+from .names import is_norm
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -73,6 +74,6 @@ def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:
 
 def _stored(checkpoint: Checkpoint, name: str) -> np.ndarray:
     """Values as a module stores them: norms without their 1."""
-    if name.rpartition(".")[2] in (*NORMS, "norm"):
-        return checkpoint.gain(name) - np.float32(1)
-    return np.array(checkpoint.tensors[name].values(), np.float32)
+    tensor = checkpoint.tensors[name]
+    values = np.array(tensor.values(), np.float32)
+    return values + np.float32(tensor.gain_offset - 1.0) if is_norm(name) else values

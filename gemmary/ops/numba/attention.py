@@ -72,25 +72,24 @@ def _exponentials(scores: np.ndarray, low: int, high: int, lanes: np.ndarray) ->
     return lanes[0]
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def attend(
+@njit(cache=True, nogil=True, error_model="numpy")
+def attend_items(
     q: np.ndarray, keys: np.ndarray, values: np.ndarray, tables: np.ndarray, seq: np.ndarray,
-    first: np.ndarray, last: np.ndarray, scale: np.float32, out: np.ndarray,
+    first: np.ndarray, last: np.ndarray, scale: np.float32, begin: int, end: int, out: np.ndarray,
 ) -> None:  # fmt: skip
-    """out [T, N*H] from q [T, N*H]; token t sees positions first[t] .. last[t] of its sequence."""
+    """Items begin..end of `attend`: item = token * heads + head."""
     _, shared, head, _ = keys.shape
-    rows, width = q.shape
-    heads = width // head
+    heads = q.shape[1] // head
     flat = q.reshape(-1)
-    for item in prange(rows * heads):
+    lanes = np.empty(PAGE, np.float32)
+    for item in range(begin, end):
         t, n = item // heads, item % heads
         group = n // (heads // shared)
-        tile, end = first[t] // PAGE, last[t] // PAGE + 1
-        scores = np.empty((end - tile) * PAGE, np.float32)
-        lanes = np.empty(PAGE, np.float32)
-        for p in range(tile, end):
+        tile, behind = first[t] // PAGE, last[t] // PAGE + 1
+        scores = np.empty((behind - tile) * PAGE, np.float32)
+        for p in range(tile, behind):
             page = tables[seq[t], p]
-            _score_page(flat, t * width + n * head, scale, keys, page, group, scores, (p - tile) * PAGE)
+            _score_page(flat, item * head, scale, keys, page, group, scores, (p - tile) * PAGE)
         low, high = first[t] - tile * PAGE, last[t] + 1 - tile * PAGE
         total = _exponentials(scores, low, high, lanes)
         for h in range(head):
@@ -102,3 +101,13 @@ def attend(
                 out[t, n * head + h] = fma(weight, values[page, group, slot, h], out[t, n * head + h])
         for h in range(head):
             out[t, n * head + h] = np.float32(out[t, n * head + h] / total)
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def attend(
+    q: np.ndarray, keys: np.ndarray, values: np.ndarray, tables: np.ndarray, seq: np.ndarray,
+    first: np.ndarray, last: np.ndarray, scale: np.float32, out: np.ndarray,
+) -> None:  # fmt: skip
+    """out [T, N*H] from q [T, N*H]; token t sees positions first[t] .. last[t] of its sequence."""
+    for item in prange(q.size // keys.shape[2]):
+        attend_items(q, keys, values, tables, seq, first, last, scale, item, item + 1, out)

@@ -18,12 +18,12 @@ from ...formats import Format
 from ...formats.blocks import unpack_blocks
 from ..contract import Floats
 from .activation import BLOCK, SUM, Quantized
+from .machine import WORTH_A_LAUNCH
 from .scalar import fma
 from .vector import dot16, dot32, dot_bf16, dot_f16, dot_f32
 
 _FLOAT_BITS = {"F32": np.float32, "F16": np.uint16, "BF16": np.uint16}
 _SLICES = 8  # pieces of work a thread: enough to even out, few enough to stay cheap
-_WORTH_A_LAUNCH = 1 << 18  # multiplications: below this, waking the other threads costs more than it saves
 _ZERO = np.float32(0)
 
 
@@ -50,7 +50,7 @@ class PackedLinear:
 def multiply(weight: PackedLinear, x: Floats, codes: Quantized | None) -> Floats:
     """x [T, columns] W^T -> [T, rows]. `codes` are x rounded, needed for a quantized weight."""
     out = np.empty((len(x), weight.rows), np.float32)
-    small = len(x) * weight.rows * weight.columns < _WORTH_A_LAUNCH
+    small = len(x) * weight.rows * weight.columns < WORTH_A_LAUNCH
     pieces = 1 if small else min(weight.rows, get_num_threads() * _SLICES)
     if weight.quantized:
         if codes is None:

@@ -6,6 +6,9 @@ import os
 
 import numba
 
+# Multiplications of an operation: below this, waking the other threads costs more than it saves.
+WORTH_A_LAUNCH = 1 << 18
+
 
 def prepare(threads: int | None = None) -> int:
     """Set the threads that kernels launched by the calling thread use; how many they are.

@@ -25,9 +25,10 @@ from ..contract import (
     Want,
 )
 from .activation import Quantized, quantize
-from .attention import append, attend
+from .attention import append, attend, attend_items
 from .gate import gate
 from .linear import PackedLinear, fetch, multiply
+from .machine import WORTH_A_LAUNCH
 from .norm import add_normalised, normalise
 from .rotary import angles, rotate
 
@@ -85,7 +86,11 @@ class NumbaOps:
         if attention.window is not None:
             np.maximum(host.pos - np.int32(attention.window - 1), 0, out=first)
         out = np.empty_like(q)
-        attend(q, kv.keys, kv.values, table, host.seq, first, step.last, np.float32(attention.scale), out)
+        work = q, kv.keys, kv.values, table, host.seq, first, step.last, np.float32(attention.scale)
+        if int((step.last - first + 1).sum()) * q.shape[1] < WORTH_A_LAUNCH:
+            attend_items(*work, 0, q.size // attention.head_dim, out)
+        else:
+            attend(*work, out)
         return out
 
     def merge(self, x: Floats, o: Floats, linear: PackedLinear, post_norm: Norm) -> Floats:
