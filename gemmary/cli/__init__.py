@@ -11,6 +11,7 @@ from ..errors import GemmaryError
 from .chat import chat
 from .library import list_, pull, rm
 from .show import show
+from .terminal import note, printable
 
 app = typer.Typer(
     name="gemmary",
@@ -58,5 +59,5 @@ def main() -> None:
     try:
         app()
     except GemmaryError as fault:
-        print(f"gemmary: {fault}", file=sys.stderr)
+        note(printable(f"gemmary: {fault}"))
         sys.exit(1)

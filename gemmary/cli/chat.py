@@ -50,11 +50,9 @@ def chat(
     )
     settings.check()
     question = _question(prompt)
-    from .opening import find, first_run, load
+    from .opening import find, load
 
-    path = find(model)
-    fresh = first_run()
-    loaded = load(path, context, threads)
+    loaded, fresh = load(find(model), context, threads)
     if question is not None:
         _answer(loaded, _messages(system, question), settings, fresh, json, verbose)
     else:

@@ -19,7 +19,7 @@ from prompt_toolkit.output import create_output
 
 from .commands import COMMANDS
 from .settings import Settings
-from .terminal import note
+from .terminal import note, printable
 
 PROMPT, MORE = ">>> ", "... "
 
@@ -39,7 +39,7 @@ def reader() -> Read:
 def plain(default: str = "", more: bool = False) -> str:
     """A line where a terminal can do nothing but print; what stood there before is shown above it."""
     if default:
-        note(default)
+        note(printable(default))
     print(MORE if more else PROMPT, end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:

@@ -7,7 +7,7 @@ import typer
 from ..errors import GemmaryError
 from . import flags
 from .show import size
-from .terminal import confirm, interactive, note
+from .terminal import confirm, interactive, note, printable
 
 
 def pull(model: flags.Id) -> None:
@@ -29,7 +29,7 @@ def pull(model: flags.Id) -> None:
     except KeyboardInterrupt:
         note(f"\nStopped. What has arrived stays: `gemmary pull {model}` goes on.")
         raise typer.Exit(130) from None
-    print(path)
+    print(printable(str(path)))
     note(f"Ready: gemmary chat {model}")
 
 
@@ -49,7 +49,7 @@ def list_() -> None:
         rows.append((model.name, size(model.bytes), state))
     width = max(len(name) for name, _, _ in rows)
     for name, bytes_, state in rows:
-        print(f"{name:{width}}  {bytes_:>9}  {state}")
+        print(printable(f"{name:{width}}  {bytes_:>9}  {state}"))
 
 
 def rm(model: flags.CachedId, yes: flags.Yes = False) -> None:

@@ -63,19 +63,19 @@ def memory(reference: Reference) -> str:
     return f"{_gigabytes(needed)} with a context of {TALK:,} tokens; {here}"
 
 
-def load(path: Path, context: int | None, threads: int | None) -> Model:
-    """The model, ready to talk."""
+def load(path: Path, context: int | None, threads: int | None) -> tuple[Model, bool]:
+    """The model, ready to talk, and whether its kernels may have to be compiled first."""
     with Waiting("Loading the model"):
         from ..engine.load import load as load_model
 
-        return load_model(path, context=context, threads=threads)
+        fresh = _nothing_compiled()
+        return load_model(path, context=context, threads=threads), fresh
 
 
-def first_run() -> bool:
-    """Whether this machine has no compiled kernels yet."""
+def _nothing_compiled() -> bool:
     from numba import config
 
-    from ..formats import codecache as codecache
+    from ..formats import codecache as codecache  # says where compiled code is kept
 
     return not any(Path(config.CACHE_DIR).rglob("*.nbi"))  # type: ignore[attr-defined]
 

@@ -12,7 +12,7 @@ from .dialogue import Dialogue, Message
 from .keyboard import Read
 from .settings import Settings
 from .speaking import Spoken, meter, speak
-from .terminal import confirm, dim, note, silent_keys
+from .terminal import confirm, dim, note, printable, silent_keys
 
 if TYPE_CHECKING:
     from ..engine.model import Model
@@ -55,7 +55,7 @@ class Session:
             except EOFError:
                 return
             except GemmaryError as fault:
-                note(str(fault))
+                note(printable(str(fault)))
 
     def ask(self, text: str) -> None:
         """Ask, and show the answer."""

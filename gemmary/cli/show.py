@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..config import SIZES
 from . import flags
 from .terminal import printable
 
@@ -47,7 +48,7 @@ def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [
         ("file", str(checkpoint.path)),
         *_said(checkpoint),
-        ("architecture", f"Gemma 3 {config.name}, text"),
+        ("architecture", f"Gemma 3, {config.name if config.name in SIZES else 'of a size of its own'}, text"),
         ("parameters", f"{checkpoint.parameters:,}"),
         ("layers", f"{config.layers}: {globals_} global, the others see {config.window:,} tokens"),
         ("width", f"{config.width:,}, feed-forward {config.ffn:,}"),
