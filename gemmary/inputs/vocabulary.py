@@ -85,10 +85,12 @@ class Vocabulary:
         That is so when "▁" stands only at the front of pieces and newlines only among themselves. Merges make
         pieces, so nothing merges across such a border, and words can be tokenised one by one.
         """
-        crossing = (p for p in self.pieces if SPACE in p[1:] and SPACE in p.lstrip(SPACE))
-        newlines = (p for p in self.pieces if "\n" in p and p.strip("\n"))
-        spaces = (p for p in self.pieces if " " in p)
-        return not any(True for group in (crossing, newlines, spaces) for _ in group)
+        return not any(
+            " " in piece
+            or ("\n" in piece and piece.strip("\n"))
+            or (SPACE in piece[1:] and SPACE in piece.lstrip(SPACE))
+            for piece in self.pieces
+        )
 
 
 def _pieces(source: object, pieces: Sequence[str]) -> list[str]:

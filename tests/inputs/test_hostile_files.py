@@ -187,13 +187,14 @@ def test_an_interrupt_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytes
         load_json(tmp_path, tiny_json())
 
 
-def test_a_single_character_that_is_special_stays_out_of_reach(tmp_path: Path) -> None:
-    """Letters need no merge: a control token of one letter must not be among those that text is made of."""
+@pytest.mark.parametrize("text", ["ö", "he", "▁the"])
+def test_special_pieces_that_text_could_be_merged_to_stay_out_of_reach(text: str, tmp_path: Path) -> None:
+    """Of one letter, which needs no merge; a whole; a part of others."""
     root = tiny_json()
-    token = root["model"]["vocab"]["ö"]
-    root["added_tokens"].append({**trained.FLAGS, "id": token, "content": "ö", "special": True})
-    ours = load_json(tmp_path, root)
-    assert token not in ours.encode("ö") and ours.decode(ours.encode("ö")) == "ö"
+    token = root["model"]["vocab"][text]
+    root["added_tokens"].append(added(token, text))
+    ours, words = load_json(tmp_path, root), "the ö he tthe"
+    assert token not in ours.encode(words) and ours.decode(ours.encode(words)) == words
 
 
 def test_old_merges_are_read(tmp_path: Path) -> None:
