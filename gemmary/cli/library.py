@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import typer
 
-from ..errors import GemmaryError
+from ..errors import GemmaryError, ModelFileError
 from . import flags
 from .show import size
 from .terminal import confirm, interactive, note, printable
@@ -43,11 +45,13 @@ def list_() -> None:
     from ..weights.hub import BUNDLED, bundled
     from ..weights.library import cached_models
 
-    rows = [(BUNDLED, size(bundled().stat().st_size), "comes with Gemmary")]
+    rows = []
+    with suppress(ModelFileError):  # an installation without it
+        rows.append((BUNDLED, size(bundled().stat().st_size), "comes with Gemmary"))
     for model in cached_models():
         state = model.format if model.path else f"unfinished: gemmary pull {model.name} goes on"
         rows.append((model.name, size(model.bytes), state))
-    width = max(len(name) for name, _, _ in rows)
+    width = max((len(name) for name, _, _ in rows), default=0)
     for name, bytes_, state in rows:
         print(printable(f"{name:{width}}  {bytes_:>9}  {state}"))
 

@@ -59,8 +59,9 @@ def memory(reference: Reference) -> str:
 
     config = SIZES[reference.size or ""]
     needed = estimate_memory(config, reference.download_bytes or 0, TALK).total
-    here = f"this machine has {_gigabytes(machine_memory())}"
-    return f"{_gigabytes(needed)} with a context of {TALK:,} tokens; {here}"
+    there = machine_memory()
+    enough = "this machine has" if needed < there else "TOO MUCH for this machine, which has"
+    return f"{_gigabytes(needed)} with a context of {TALK:,} tokens; {enough} {_gigabytes(there)}"
 
 
 def load(path: Path, context: int | None, threads: int | None) -> tuple[Model, bool]:
