@@ -62,15 +62,15 @@ class Decoding:
         return [np.concatenate(r) for r in rows]
 
 
-def cpu(source: Path) -> Decoding:
+def cpu(source: Path, exact_scale: bool = False) -> Decoding:
     """The CPU engine on a file or folder."""
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, exact_scale)
     return Decoding(packed_text(checkpoint), checkpoint.config)
 
 
-def reference(source: Path) -> Decoding:
+def reference(source: Path, exact_scale: bool = False) -> Decoding:
     """The torch reference on a file or folder."""
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, exact_scale)
     return Decoding(module_text(checkpoint, Reference()), checkpoint.config)
 
 

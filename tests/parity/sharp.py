@@ -1,7 +1,8 @@
 """Random Gemma 3 models of every structural kind, sharp enough that a small mistake shows.
 
-Logits spread over several units (standard deviation >= 3) and attention looks at few keys (entropy < 2 bits),
-so that a window off by one, a wrong rotary base or a missing `1 + w` moves the answer far beyond rounding.
+Logits spread over several units (standard deviation >= 3), attention looks at few keys (entropy < 2 bits) and
+several answers compete (entropy > 2 bits), so that a window off by one, a wrong rotary base or a missing
+`1 + w` moves the answer far beyond rounding.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ def hf_model(kind: Kind, seed: int = 0, **changes: Any) -> Any:
         for name, parameter in model.named_parameters():
             if "q_norm" in name or "k_norm" in name:
                 parameter.normal_(1.5, 0.3)
+            elif (
+                name == "model.norm.weight"
+            ):  # gains of both signs: else the tied head repeats the input token
+                parameter.normal_(-1.0, 1.0)
             elif "norm" in name:
                 parameter.normal_(0.0, 0.3)
             elif "embed" in name:

@@ -1,0 +1,76 @@
+"""llama.cpp at work, in an interpreter that has `llama_cpp`: quantises files and writes logits.
+
+    python llama_worker.py JOBS.json
+
+JOBS is a list of ["quantize", source, target, ftype name] and ["logits", gguf, ids.npy, logits.npy]. Keys and
+values are kept in F32, flash attention is off, one batch holds the text: nothing is rounded but weights and
+what multiplies them. This file imports nothing of the house: it runs elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import llama_cpp.llama_cpp as api
+import numpy as np
+
+BATCH = 512  # tokens a text may have
+
+
+def quantize(source: str, target: str, ftype: str) -> None:
+    """Write `target` with llama.cpp's own mixture of formats, named as in LLAMA_FTYPE_MOSTLY_*."""
+    params = api.llama_model_quantize_default_params()
+    params.ftype = getattr(api, f"LLAMA_FTYPE_MOSTLY_{ftype}")
+    params.nthread = 2
+    if api.llama_model_quantize(source.encode(), target.encode(), params):
+        raise RuntimeError(f"llama.cpp could not quantize {source}")
+
+
+def logits(path: str, ids_path: str, target: str) -> None:
+    """Save float32 [T, V], the logits of every token of the text."""
+    model = api.llama_model_load_from_file(path.encode(), _model_params())
+    if not model:
+        raise RuntimeError(f"llama.cpp refuses {path}")
+    context = api.llama_init_from_model(model, _context_params())
+    ids = np.load(ids_path)
+    batch = api.llama_batch_init(BATCH, 0, 1)
+    batch.n_tokens = len(ids)
+    for i, token in enumerate(ids):
+        batch.token[i], batch.pos[i], batch.logits[i] = int(token), i, 1
+        batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+    if api.llama_decode(context, batch):
+        raise RuntimeError(f"llama.cpp cannot run {path}")
+    vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
+    rows = [np.ctypeslib.as_array(api.llama_get_logits_ith(context, i), (vocab,)) for i in range(len(ids))]
+    np.save(target, np.stack(rows))
+    api.llama_batch_free(batch)
+    api.llama_free(context)
+    api.llama_model_free(model)
+
+
+def _model_params() -> api.llama_model_params:
+    params = api.llama_model_default_params()
+    params.n_gpu_layers = 0
+    return params
+
+
+def _context_params() -> api.llama_context_params:
+    params = api.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = BATCH
+    params.n_threads = params.n_threads_batch = 2
+    params.type_k = params.type_v = api.GGML_TYPE_F32
+    params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    return params
+
+
+def main() -> None:
+    api.llama_backend_init()
+    work = {"quantize": quantize, "logits": logits}
+    with open(sys.argv[1], encoding="utf-8") as file:
+        for name, *arguments in json.load(file):
+            work[name](*arguments)
+
+
+if __name__ == "__main__":
+    main()
