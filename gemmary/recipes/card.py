@@ -11,11 +11,11 @@ from ..config import Config
 TEXT = Path(__file__).parent / "card.md"
 
 
-def card(out: Path, config: Config) -> str:
-    """The card of the run in `out`: reads scores.json and the training log."""
-    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+def card(config: Config, scored: Path, logs: list[Path]) -> str:
+    """The card of a run: its scores.json, and log.jsonl of each phase."""
+    scores = json.loads(scored.read_text(encoding="utf-8"))
     perplexities = scores.pop("perplexity")
-    log = [json.loads(line) for line in (out / "training" / "log.jsonl").read_text("utf-8").splitlines()]
+    log = [json.loads(line) for path in logs for line in path.read_text(encoding="utf-8").splitlines()]
     last = log[-50:]
     return TEXT.read_text(encoding="utf-8").format(
         parameters=config.parameters / 1e6, layers=config.layers, width=config.width, window=config.window,

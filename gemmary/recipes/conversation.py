@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import phrasing, smalltalk
@@ -12,7 +13,6 @@ from .manual import Example, Page
 Exchange = tuple[str, str]  # what the user says, what the model answers
 OTHER, KNOWN, FAMILIAR = 0, 1, 2  # classes of pages by how likely people mean them
 TRANSLATED = 3  # languages that translated a page, from which it counts as known
-SHARES = {FAMILIAR: 0.68, KNOWN: 0.21, OTHER: 0.11}  # of the conversations about pages
 NAMELESS = {FAMILIAR: 0.6, KNOWN: 0.3, OTHER: 0.1}  # how often a question leaves out the program's name
 
 
@@ -40,11 +40,26 @@ def exemplified(page: Page) -> str:
     return f"Some uses of `{page.tool}`:\n\n{shown}"
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """What conversations are about: small talk, everyday tasks, and else pages in shares by class."""
+
+    talk: float = 0.05
+    everyday: float = 0.09
+    familiar: float = 0.68
+    known: float = 0.21
+    other: float = 0.11
+
+
+FOCUS = Mixture(talk=0.06, everyday=0.14, familiar=0.8, known=0.14, other=0.06)  # what most people ask
+
+
 class Writer:
     """Writes conversations. A task is asked without naming the tool only where one page owns its wording."""
 
-    def __init__(self, pages: list[Page], dice: random.Random) -> None:
+    def __init__(self, pages: list[Page], dice: random.Random, mixture: Mixture | None = None) -> None:
         self.dice = dice
+        self.mixture = mixture or Mixture()
         self.familiar = familiar_tools()
         self.everyday = everyday_tasks()
         self.classes: dict[int, list[tuple[Page, Example]]] = {FAMILIAR: [], KNOWN: [], OTHER: []}
@@ -68,11 +83,13 @@ class Writer:
 
     def _subject(self) -> list[Exchange]:
         kind = self.dice.random()
-        if kind < 0.05:
+        mixture = self.mixture
+        if kind < mixture.talk:
             return self._with_manners([smalltalk.talk(self.dice)])
-        if kind < 0.14:
+        if kind < mixture.talk + mixture.everyday:
             return self._with_manners([self._everyday()])
-        group = self.dice.choices(list(SHARES), list(SHARES.values()))[0]
+        shares = (mixture.familiar, mixture.known, mixture.other)
+        group = self.dice.choices((FAMILIAR, KNOWN, OTHER), shares)[0]
         page, example = self.dice.choice(self.classes[group])
         exchanges = [self._exchange(page, example, group)]
         if self.dice.random() < 0.12:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ..inputs.tokenizer import Tokenizer
 from ..train.packing import Document
-from .conversation import FAMILIAR, KNOWN, Exchange, Writer
+from .conversation import FAMILIAR, KNOWN, Exchange, Mixture, Writer
 from .manual import Page, read_pages
 from .vocabulary import BOS, END_OF_TURN, START_OF_TURN
 
 HELD_BOOKS = ("h-g-wells_the-time-machine.txt", "kenneth-grahame_the-wind-in-the-willows.txt")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Data of one part of the training: how many tokens, what share of them from books, what about.
+
+    `purpose` names the generator, so that parts do not repeat each other's wordings.
+    """
+
+    purpose: str
+    tokens: int
+    book_share: float
+    mixture: Mixture
 
 
 class Corpus:
@@ -53,9 +67,9 @@ class Corpus:
         paths = sorted((self.folder / "books").glob("*.txt"))
         return [path for path in paths if path.name not in HELD_BOOKS]
 
-    def writer(self, purpose: str) -> Writer:
+    def writer(self, purpose: str, mixture: Mixture | None = None) -> Writer:
         """A writer of conversations about the trained pages."""
-        return Writer(self.trained, self.dice(purpose))
+        return Writer(self.trained, self.dice(purpose), mixture)
 
     def vocabulary_texts(self, conversations: int) -> Iterator[str]:
         """Lines that the vocabulary is made from."""
@@ -67,13 +81,13 @@ class Corpus:
         for path in self.books[::12]:
             yield from (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
-    def documents(self, tokenizer: Tokenizer, tokens: int, row: int, book_share: float) -> Iterator[Document]:
-        """At least `tokens` tokens of documents of at most `row`, of which `book_share` come from books."""
-        writer = self.writer("conversations")
+    def documents(self, tokenizer: Tokenizer, part: Part, row: int) -> Iterator[Document]:
+        """The documents of a part of the training, of at most `row` tokens each."""
+        writer = self.writer(part.purpose, part.mixture)
         books = self._book_stream(tokenizer, row // 2)
         made = from_books = 0
-        while made < tokens:
-            is_book = from_books < book_share * made
+        while made < part.tokens:
+            is_book = from_books < part.book_share * made
             document = next(books) if is_book else chat_document(writer.conversation(), tokenizer, row)
             made += len(document.ids)
             from_books += len(document.ids) * is_book

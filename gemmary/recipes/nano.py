@@ -12,11 +12,12 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from ..config import NANO, Config
@@ -29,6 +30,7 @@ from ..ops.trainable import Trainable
 from ..train.initial import initialise
 from ..train.loop import Plan, Trainer
 from ..train.loss import mean_loss
+from ..train.optimizer import Learning
 from ..train.packing import Rows, pack_rows
 from ..weights.assemble import module_text
 from ..weights.checkpoint import open_checkpoint
@@ -36,13 +38,14 @@ from ..weights.save import write_gguf
 from ..weights.tensor import Tensor
 from ..weights.vocabulary import Vocabulary
 from .card import card
-from .conversation import FAMILIAR, KNOWN, OTHER
-from .corpus import Corpus
+from .conversation import FAMILIAR, FOCUS, KNOWN, OTHER, Mixture
+from .corpus import Corpus, Part
 from .everyday import everyday_tasks
 from .exam import Question, examine, generated, rephrased
 from .lookup import lookup
 from .vocabulary import BOS, EOS, PAD, UNK, train_vocabulary
 
+WEIGHTS = "weights.safetensors"
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>'"
     " + ('model' if message['role'] == 'assistant' else 'user')"
@@ -51,15 +54,30 @@ TEMPLATE = (
 )
 
 
+# First everything at a constant rate; then, while the rate falls to zero, what most people ask.
+LEVEL = Plan(steps=1600, learning=Learning(cooldown=0))
+DECAY = Plan(steps=1000, learning=Learning(warmup=20, cooldown=1000))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One run of the loop: its folder's name, its data, its plan."""
+
+    name: str
+    part: Part
+    plan: Plan
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that the result depends on, besides the data itself."""
 
     config: Config = NANO
     row: int = 512
-    tokens: int = 12_288_000  # that are made; the plan says how many are trained on
-    plan: Plan = field(default_factory=lambda: Plan(steps=3000))
-    book_share: float = 0.08  # of tokens
+    phases: tuple[Phase, ...] = (
+        Phase("level", Part("conversations", 12_288_000, 0.08, Mixture()), LEVEL),
+        Phase("focus", Part("focus", 4_096_000, 0.02, FOCUS), DECAY),
+    )
     held_pages: int = 80
     vocabulary_conversations: int = 30_000
     exam_questions: int = 160  # of each kind
@@ -83,7 +101,9 @@ class Nano:
             return False
         self.export()
         self.examine()
-        (self.out / "README.md").write_text(card(self.out, self.settings.config), encoding="utf-8")
+        logs = [self.out / phase.name / "log.jsonl" for phase in self.settings.phases]
+        text = card(self.settings.config, self.out / "scores.json", logs)
+        (self.out / "README.md").write_text(text, encoding="utf-8")
         return True
 
     @cached_property
@@ -95,28 +115,38 @@ class Nano:
             path.write_bytes(train_vocabulary(texts, self.settings.config.vocab))
         return Tokenizer.from_model(path)
 
-    def rows(self) -> Rows:
-        """rows.npz: the packed rows of the whole run."""
-        path, settings = self.out / "rows.npz", self.settings
+    def rows(self, phase: Phase) -> Rows:
+        """rows.npz: the packed rows of a phase."""
+        path = self.out / phase.name / "rows.npz"
         if not path.exists():
-            documents = self.corpus.documents(
-                self.tokenizer, settings.tokens, settings.row, settings.book_share
-            )
-            rows = pack_rows(documents, settings.row)
+            documents = self.corpus.documents(self.tokenizer, phase.part, self.settings.row)
+            rows = pack_rows(documents, self.settings.row)
+            path.parent.mkdir(exist_ok=True)
             np.savez(path, ids=rows.ids, document=rows.document, pos=rows.pos, weights=rows.weights)
         with np.load(path, allow_pickle=False) as arrays:
             return Rows(arrays["ids"], arrays["document"], arrays["pos"], arrays["weights"])
 
     def train(self) -> bool:
-        """weights.safetensors: float32 by canonical name, norms without their 1. False if interrupted."""
-        path = self.out / "weights.safetensors"
-        if not path.exists():
-            model = TextModule(self.settings.config, self.ops)
-            initialise(model, self.settings.seed)
-            if not Trainer(model, self.rows(), self.settings.plan, self.out / "training").run():
+        """weights.safetensors of each phase: float32 by canonical name, norms without their 1.
+
+        False if interrupted.
+        """
+        model = TextModule(self.settings.config, self.ops)
+        initialise(model, self.settings.seed)
+        for phase in self.settings.phases:
+            path = self.out / phase.name / WEIGHTS
+            if path.exists():
+                model.load_arrays(load_file(path))
+                continue
+            if not Trainer(model, self.rows(phase), phase.plan, path.parent).run():
                 return False
             save_file(model.arrays(), path)
         return True
+
+    @property
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """What the last phase left."""
+        return load_file(self.out / self.settings.phases[-1].name / WEIGHTS)
 
     def export(self) -> None:
         """nano.gguf: matrices in the settings' format, norms in float32, the vocabulary inside."""
@@ -128,7 +158,7 @@ class Nano:
             name: Tensor.pack(name, a, matrix)
             if a.ndim == 2
             else Tensor.pack(name, a, vector, gain_offset=1.0)
-            for name, a in load_file(self.out / "weights.safetensors").items()
+            for name, a in self.weights.items()
         }
         pieces = read_model((self.out / "tokenizer.model").read_bytes(), "tokenizer.model")
         kinds = np.array(pieces.kinds, np.int32)
@@ -177,7 +207,7 @@ class Nano:
             "books": self.corpus.held_books(self.tokenizer, count, row // 2),
         }
         exact = TextModule(self.settings.config, self.ops)
-        exact.load_arrays(load_file(self.out / "weights.safetensors"))
+        exact.load_arrays(self.weights)
         packed = module_text(open_checkpoint(self.out / "nano.gguf"), self.ops)
         models = {"float32": exact, self.settings.format: packed}
         return {

@@ -6,11 +6,16 @@ import pytest
 
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_ids
-from gemmary.recipes.corpus import HELD_BOOKS, Corpus, book_documents, chat_document
+from gemmary.recipes.conversation import Mixture
+from gemmary.recipes.corpus import HELD_BOOKS, Corpus, Part, book_documents, chat_document
 from gemmary.recipes.vocabulary import train_vocabulary
 from tests.recipes import toydata
 
 EXCHANGES = [("How do I list files?", "List files:\n\n```sh\nls\n```"), ("thanks", "You are welcome.")]
+
+
+def part(book_share: float) -> Part:
+    return Part("test", 20_000, book_share, Mixture())
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +63,13 @@ def test_books_are_cut_without_loss(corpus: Corpus, tokenizer: Tokenizer) -> Non
 def test_held_out_pages_and_books_are_not_trained_on(corpus: Corpus, tokenizer: Tokenizer) -> None:
     assert len(corpus.held) == 2 and not {p.id for p in corpus.held} & {p.id for p in corpus.trained}
     assert not {path.name for path in corpus.books} & set(HELD_BOOKS)
-    text = " ".join(tokenizer.decode(d.ids) for d in corpus.documents(tokenizer, 20_000, 128, 0.1))
+    text = " ".join(tokenizer.decode(d.ids) for d in corpus.documents(tokenizer, part(0.1), 128))
     assert not [page.tool for page in corpus.held if page.tool in text]
     assert all(page.tool in text for page in corpus.trained)
 
 
 def test_books_have_their_share(corpus: Corpus, tokenizer: Tokenizer) -> None:
-    documents = list(corpus.documents(tokenizer, 20_000, 128, 0.25))
+    documents = list(corpus.documents(tokenizer, part(0.25), 128))
     total = sum(len(document.ids) for document in documents)
     books = sum(len(d.ids) for d in documents if tokenizer.start_of_turn not in d.ids)
     assert total >= 20_000
