@@ -175,13 +175,14 @@ class Model(AbstractContextManager["Model"]):
         MemoryBudgetError, before anything is computed, for more than 2 GB.
         """
         runner, ids = self._admit(), self._ids(prompt)
-        chosen = list(range(len(ids))) if rows is None else [_row(r, len(ids)) for r in rows]
+        length = len(ids)
+        chosen = range(length) if rows is None else _whole_numbers("rows", rows, -length, length - 1)
         if len(chosen) * self.config.vocab * 4 > MAX_LOGITS_BYTES:
             raise MemoryBudgetError(
                 f"{len(chosen):,} rows of {self.config.vocab:,} logits exceed 2 GB: ask for fewer rows"
             )
-        self._check_room(len(ids))
-        return row_logits(runner, self._thread, ids, chosen)
+        self._check_room(length)
+        return row_logits(runner, self._thread, ids, [row % length for row in chosen])
 
     def score(self, prompt: Text, continuation: str | Sequence[int]) -> Score:
         """Log-probability of each token of `continuation` after `prompt`, and whether greedy would say it."""
@@ -237,11 +238,7 @@ class Model(AbstractContextManager["Model"]):
     def _known(self, prompt: Prompt | Sequence[int]) -> list[int]:
         """Ids as Python integers, each a row of the table."""
         ids = prompt.ids if isinstance(prompt, Prompt) else prompt
-        if isinstance(ids, bytes | str) or not isinstance(ids, Sequence | np.ndarray):
-            raise PromptError(f"the prompt must be text, token ids or a Prompt, not {type(ids).__name__}")
-        for token in ids:
-            check_whole("a token id", token, 0, self.config.vocab - 1)
-        return [int(token) for token in ids]
+        return _whole_numbers("token ids", ids, 0, self.config.vocab - 1)
 
     def _check_room(self, tokens: int) -> None:
         if tokens > self.context:
@@ -251,11 +248,12 @@ class Model(AbstractContextManager["Model"]):
             )
 
 
-def _row(row: int, length: int) -> int:
-    check_whole("a row", row)
-    if not -length <= row < length:
-        raise PromptError(f"row {row} does not exist: the text has {length} tokens")
-    return int(row) % length
+def _whole_numbers(name: str, values: object, low: int, high: int) -> list[int]:
+    if isinstance(values, bytes | str) or not isinstance(values, Sequence | np.ndarray):
+        raise PromptError(f"{name} must be a list of whole numbers, not {type(values).__name__}")
+    for value in values:
+        check_whole(f"each of the {name}", value, low, high)
+    return [int(value) for value in values]
 
 
 def _stops(stop: str | Sequence[str]) -> StopStrings:

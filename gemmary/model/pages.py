@@ -131,11 +131,12 @@ class Pages:
     def commit(self, sequence: Sequence, count: int) -> None:
         """`count` reserved tokens are written for good: local pages that left the window are given back.
 
-        The next token, at position `length`, sees keys from length - window + 1 on.
+        The next token, at position `length`, sees keys from length - window + 1 on. One key more is kept, so
+        that the last token can always be rolled back: who asks the same thing again runs it once more.
         """
         sequence.length += count
         table = sequence.tables[LOCAL]
-        for number in range(max(0, sequence.length - self.config.window + 1) // PAGE - 1, -1, -1):
+        for number in range(max(0, sequence.length - self.config.window) // PAGE - 1, -1, -1):
             if table[number] < 0:
                 break
             self._pools[LOCAL].drop(table[number])

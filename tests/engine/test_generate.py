@@ -193,9 +193,8 @@ def test_the_last_piece_and_only_it_tells_the_end(model: gemmary.Model) -> None:
 
 def test_the_end_of_the_context_is_reported(packed: Path) -> None:
     with gemmary.load(packed, context=100) as model:
-        reply = model.generate(
-            PROMPT, seed=2, max_tokens=500, logit_bias=dict.fromkeys(model.tokenizer.stops, -1e6)
-        )
+        never = dict.fromkeys(model.tokenizer.stops, -1e6)
+        reply = model.generate(PROMPT, seed=2, max_tokens=500, logit_bias=never)
         assert (reply.finish_reason, len(reply.ids)) == ("context_full", 10)
         assert model.generate(text_ids(99, seed=1), seed=2, max_tokens=1).finish_reason == "length"
         for ids in (text_ids(100, seed=1), text_ids(101, seed=1), text_ids(5000, seed=1)):
@@ -297,7 +296,7 @@ def test_memory_that_runs_out_inside_a_step_is_a_typed_error(
 
 
 WRONG_PROMPTS = [
-    None, 5, 2.5, b"abc", {"a": 1}, {1, 2}, [], "\ud800", ["a"], [1.0], [True], [-1], [512], [2**70], [[1, 2]],
+    None, 5, 2.5, b"abc", {"a": 1}, {1, 2}, [], "\ud800", ["a"], [1.0], [True], [-1], [512], [2**70], [[1]],
     [None], object(),
 ]  # fmt: skip
 

@@ -178,7 +178,9 @@ def test_snapshots_make_room_for_running_texts(packed: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("form", ["F32", "Q8_0"])
-@pytest.mark.parametrize("name", ["layers.0.attn_norm", "layers.5.q_norm", "layers.1.k_norm", "layers.6.ffn_post_norm", "norm"])
+@pytest.mark.parametrize(
+    "name", ["layers.0.attn_norm", "layers.5.q_norm", "layers.1.k_norm", "layers.6.ffn_post_norm", "norm"]
+)
 def test_a_file_with_nan_is_a_typed_error(folder: Path, tmp_path: Path, form: str, name: str) -> None:
     """Wherever the NaN is, also where activations are rounded to int8 behind it."""
     from gemmary.formats import FORMATS
