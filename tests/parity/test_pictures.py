@@ -93,6 +93,13 @@ def test_pictures(engine: str, cuts: tuple[int, ...], folder: Path, want: np.nda
     assert gap <= LIMIT
 
 
+def test_cuts_do_not_change_bits(folder: Path) -> None:
+    decoding = ENGINES["cpu"](folder)
+    whole = run(decoding, CUTS[0])
+    for cuts in CUTS[1:]:
+        np.testing.assert_array_equal(run(decoding, cuts), whole)
+
+
 def test_pictures_without_pages(folder: Path, want: np.ndarray) -> None:
     assert distance(without_pages(reference(folder)), want) <= LIMIT
 
