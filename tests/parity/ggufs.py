@@ -40,7 +40,7 @@ def vocabulary(size: int) -> Vocabulary:
 
 
 def quantized_copy(folder: Path, path: Path, form: Format) -> None:
-    """Every matrix in `form`, norms in F32. We do not write K-quants: random blocks of the same spread instead."""
+    """Every matrix in `form`, norms in F32. K-quants are not written: random blocks of the same spread."""
     checkpoint = open_checkpoint(folder)
     tensors = {}
     for number, name in enumerate(checkpoint.tensors):
