@@ -1,0 +1,77 @@
+"""QK-norm and rotation: against transformers' frequencies, also at the end of the longest context."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import Gemma3TextConfig
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+
+from gemmary.config import GEMMA3_1B, GEMMA3_4B, GEMMA3_27B, Config, Rope
+from gemmary.ops.numba.rotary import angles, rotate
+from gemmary.ops.reference import rotary
+from tests.parity.sharp import KINDS, hf_config
+
+POSITIONS = np.array([0, 1, 2, 63, 64, 1000, 1023, 1024, 32_767, 131_071], np.int32)
+
+
+def their_angles(config: Config, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines [T, H/2] of transformers for a real size."""
+    full = {"rope_type": "default", "rope_theta": config.rope_global.theta}
+    if config.rope_global.factor != 1:
+        full |= {"rope_type": "linear", "factor": config.rope_global.factor}
+    local = {"rope_type": "default", "rope_theta": config.rope_local.theta}
+    theirs: Gemma3TextConfig = hf_config(
+        KINDS[0],
+        head_dim=config.head_dim,
+        rope_parameters={"full_attention": full, "sliding_attention": local},
+    )
+    cos, sin = Gemma3RotaryEmbedding(theirs)(torch.zeros(1), torch.from_numpy(POSITIONS)[None].long(), kind)
+    half = config.head_dim // 2
+    return cos[0, :, :half].numpy(), sin[0, :, :half].numpy()
+
+
+@pytest.mark.parametrize("config", [GEMMA3_1B, GEMMA3_4B, GEMMA3_27B], ids=lambda config: config.name)
+@pytest.mark.parametrize("kind", ["full_attention", "sliding_attention"])
+def test_angles_are_those_of_transformers(config: Config, kind: str) -> None:
+    """A last-bit difference of a frequency, times the position, is what may differ."""
+    rope = config.rope_global if kind == "full_attention" else config.rope_local
+    ours = angles(POSITIONS, rope, config.head_dim)
+    for mine, other in zip(ours, their_angles(config, kind), strict=True):
+        gap = np.abs(mine - other).max(-1)
+        print(np.array2string(gap, precision=1))
+        assert (gap <= 1e-6 + POSITIONS * 2.0**-23).all()
+
+
+@pytest.mark.parametrize("head_dim", [2, 6, 64, 256])
+@pytest.mark.parametrize("rope", [Rope(1e4), Rope(1e6, 8.0)], ids=str)
+def test_rotate(head_dim: int, rope: Rope) -> None:
+    """Norm, then half-split rotation of every head, against the reference."""
+    rng = np.random.default_rng(head_dim)
+    x = rng.normal(size=(5, 3 * head_dim)).astype(np.float32)
+    gain = rng.normal(2, 0.5, head_dim).astype(np.float32)
+    pos = np.array([0, 1, 64, 500, 1000], np.int32)
+    out = np.empty_like(x)
+    rotate(x, gain, np.float32(1e-6), *angles(pos, rope, head_dim), out)
+    wide = x.reshape(5, 3, head_dim).astype(np.float64)
+    normed = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * gain
+    want = rotary(torch.from_numpy(normed.astype(np.float32)), torch.from_numpy(pos), rope).flatten(1)
+    np.testing.assert_allclose(out, want.numpy(), atol=5e-4)
+    np.testing.assert_allclose(out[0], normed[0].reshape(-1), atol=2e-6)  # position 0 does not turn
+    lengths = [np.linalg.norm(y.reshape(5, 3, -1), axis=-1) for y in (out, normed)]
+    np.testing.assert_allclose(*lengths, rtol=1e-5)
+
+
+def test_scores_depend_on_distance_only() -> None:
+    rng = np.random.default_rng(0)
+    q, k = (rng.normal(size=(1, 64)).astype(np.float32) for _ in range(2))
+    gain, scores = np.ones(64, np.float32), []
+    for shift in (0, 10, 900):
+        turned = []
+        for x, at in ((q, 40), (k, 7)):
+            out = np.empty_like(x)
+            rotate(x, gain, np.float32(1e-6), *angles(np.array([at + shift], np.int32), Rope(1e4), 64), out)
+            turned.append(out[0])
+        scores.append(turned[0] @ turned[1])
+    np.testing.assert_allclose(scores, scores[0], atol=1e-3)
