@@ -15,7 +15,8 @@ def angles(pos: Ints, rope: Rope, head_dim: int) -> tuple[Floats, Floats]:
     half = np.arange(head_dim // 2, dtype=np.float32) / np.float32(head_dim // 2)
     frequency = (1.0 / np.float64(rope.theta) ** half.astype(np.float64)).astype(np.float32)
     angle = pos[:, None].astype(np.float32) * (frequency / np.float32(rope.factor))
-    return np.cos(angle), np.sin(angle)
+    wide = angle.astype(np.float64)
+    return np.cos(wide).astype(np.float32), np.sin(wide).astype(np.float32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
