@@ -75,7 +75,7 @@ def row(size: str, layout: str, folder: Path) -> dict[str, Any]:
     sides = {"gemmary": Side(sys.executable, "gemmary_cpu.py", model)}
     peer = os.environ.get("GEMMARY_LLAMA_PYTHON")
     if peer:
-        sides["llama.cpp"] = Side(peer, "llama_cpp.py", model)
+        sides["llama.cpp"] = Side(peer, "peer_llama.py", model)
     speeds = measure(sides)
     about = {name: side.about for name, side in sides.items()}
     for side in sides.values():
