@@ -20,6 +20,7 @@ from typing import Any
 
 from gemmary.errors import GemmaryError
 from gemmary.inputs.tokenizer import Tokenizer
+from tests.weights.peak import peak
 
 SAMPLE = "Hi  there\n\n\n<start_of_turn>user<td> 42\t\té 👍🏽 \x00 <eos><unused1> the and ing"
 SHARP = (0, 1, 5, 6, 7, 127, 128, 255)
@@ -122,7 +123,7 @@ def main() -> None:
                 counts["refused"] += 1
             if time.process_time() - start > 2:
                 raise AssertionError("took more than 2 s")
-    print(json.dumps({**counts, "mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}))
+    print(json.dumps({**counts, "mebibytes": peak() >> 20}))
 
 
 if __name__ == "__main__":
