@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from ..errors import ModelFileError, PromptError, UnsupportedModelError
 from ..inputs.tokenizer import Tokenizer
 from ..model.text import Decoder
 from ..weights.checkpoint import Checkpoint, open_checkpoint
-from ..weights.hub import locate
+from ..weights.hub import bundled, locate
 from ..weights.vocabulary import Vocabulary
 from .memory import Estimate, check_context, choose_context, estimate_memory, machine_memory, pool_pages
 from .model import Model
@@ -20,7 +19,6 @@ from .sampling import check_whole
 from .thread import EngineThread
 
 Device = Literal["auto", "cpu", "cuda", "torch"]
-BUNDLED = "nano.gguf"
 
 
 def load(
@@ -121,7 +119,7 @@ def _packed_bytes(checkpoint: Checkpoint) -> int:
 
 def _path(source: str | Path | None) -> Path:
     if source is None:
-        return Path(str(resources.files("gemmary") / "bundled" / BUNDLED))
+        return bundled()
     if not isinstance(source, str | os.PathLike):
         raise PromptError(f"source must be a path or a name, not {type(source).__name__}")
     return locate(source)
