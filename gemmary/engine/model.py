@@ -103,7 +103,8 @@ class Model(AbstractContextManager["Model"]):
         schema: a JSON schema; the answer is JSON that fits it.
         tools: functions as OpenAI's API has them; calls come back in Reply.tool_calls.
         logprobs: log-probabilities of the answer's tokens, with that many alternatives each (0 to 20).
-        progress: called as progress(done, total) while the prompt is read; returning False cancels.
+        progress: called as progress(done, total) while the prompt is read, every 50 ms or oftener;
+            returning False cancels.
 
         PromptError and ContextFullError say what to change; MemoryBudgetError: too many streams at once.
         """
@@ -242,9 +243,10 @@ class Model(AbstractContextManager["Model"]):
 
     def _check_room(self, tokens: int) -> None:
         if tokens > self.context:
+            larger = ", or load the model with a larger context" if self.context < self.config.context else ""
             raise ContextFullError(
                 f"this needs a context of {tokens:,} tokens or more, and the model was loaded with "
-                f"{self.context:,}: shorten the text, drop older messages, or load it with a larger context"
+                f"{self.context:,}: shorten the text or drop older messages{larger}"
             )
 
 

@@ -42,10 +42,16 @@ class Script:
         return not self._ids
 
 
-def saying(model: gemmary.Model, text: str, tools: bool, stop: str | tuple[str, ...] = ()) -> Answer:
-    """An answer of the real engine whose text is known."""
+def saying(
+    model: gemmary.Model,
+    text: str,
+    tools: bool = False,
+    stop: str | tuple[str, ...] = (),
+    cut: int | None = None,
+) -> Answer:
+    """An answer of the real engine whose text is known; `cut`: only so many of its tokens."""
     ids, vocab = [2, 5, 6], model.config.vocab
-    script = Script(model.tokenizer.encode(text), vocab)
+    script = Script(model.tokenizer.encode(text)[:cut], vocab)
     request = Request(ids, Sampler(Sampling(), ids, vocab, None), model.tokenizer.stops, constraint=script)
     return Answer(model._admit(request), model._thread, model.tokenizer, request, StopStrings(stop), tools)
 
@@ -109,6 +115,19 @@ def test_stop_strings_over_every_cut_into_tokens(model: gemmary.Model) -> None:
         pieces = list(answer.stream())
         assert "".join(piece.text for piece in pieces) == expected
         assert pieces[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(("cut", "expected"), [(2, "a\ufffd"), (3, "a\ufffd"), (4, "a€"), (5, "a€b")])
+def test_a_character_that_was_begun_shows_once_and_at_the_end(
+    model: gemmary.Model, cut: int, expected: str
+) -> None:
+    """ "€" is three tokens here: nothing of it is seen before the third, or before the answer is over."""
+    reply = saying(model, "a€b", cut=cut).reply()
+    assert (reply.text, len(reply.ids)) == (expected, cut)
+    assert reply.text == model.tokenizer.decode(reply.ids)
+    pieces = [piece.text for piece in saying(model, "a€b", cut=cut).stream()]
+    assert "".join(pieces) == expected
+    assert all("\ufffd" not in piece for piece in pieces[:-1])
 
 
 def test_chat_with_tools_tells_the_model_about_them(model: gemmary.Model) -> None:

@@ -62,6 +62,27 @@ def test_closing_a_stream_from_another_thread(slow: gemmary.Model, soon: float) 
     assert settled(slow)[1] == 0
 
 
+def test_nobody_waits_for_somebody_elses_prefill(slow: gemmary.Model, soon: float) -> None:
+    """A stream that is closed while another one is in the middle of a long step."""
+    other = slow.generate(PROMPT, stream=True, max_tokens=1)
+    busy = threading.Thread(target=lambda: list(other))
+
+    def attempt() -> float:
+        mine = slow.generate(PROMPT[:10], stream=True)
+        next(mine)
+        started = time.perf_counter()
+        mine.close()
+        return time.perf_counter() - started
+
+    busy.start()
+    time.sleep(soon / 2)
+    assert quickest(attempt) < LATENCY
+    assert busy.is_alive()
+    other.close()
+    busy.join()
+    assert settled(slow)[1] == 0
+
+
 def test_progress_notices_a_flag(slow: gemmary.Model, soon: float) -> None:
     """A blocking call, cancelled by a flag that its progress callback looks at."""
 

@@ -87,6 +87,25 @@ def test_threads_that_leave_at_random_disturb_nobody(fresh: gemmary.Model, model
     assert settled(fresh)[1] == 0
 
 
+def test_the_garbage_collector_may_close_a_stream_inside_the_engine(fresh: gemmary.Model) -> None:
+    """It runs in any thread, also in the one that a closing stream would have to wait for."""
+
+    class Ring:
+        def __init__(self, stream: gemmary.Stream) -> None:
+            self.stream, self.ring = stream, self
+
+    stream = fresh.generate(text_ids(60), stream=True, seed=1)
+    next(stream)
+    gc.disable()
+    try:
+        ring = Ring(stream)
+        del stream, ring
+        fresh._thread.run(gc.collect)
+    finally:
+        gc.enable()
+    assert settled(fresh)[1] == 0
+
+
 def test_a_closed_model_says_so_and_frees_its_memory(packed: Path) -> None:
     model = gemmary.load(packed, context=256, threads=1)
     stream = model.generate([5], stream=True, seed=1)
