@@ -7,7 +7,7 @@ import os
 import numba
 
 # Threads that wait for work sleep instead of spinning. On a busy machine spinning made a token take up to ten
-# times as long; on an idle one, sleeping costs the bundled model about 8 %. Read once, when OpenMP starts.
+# times as long; on an idle one, sleeping costs 8 to 20 % (docs/LOG.md). Read once, when OpenMP starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Multiplications of an operation: below this, waking the other threads costs more than it saves.
