@@ -140,11 +140,15 @@ class Targets:
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest logits of a row among `allowed` (bool [V], None: all), and those of the ids `also`."""
+    """The k largest logits of a row among `allowed` (bool [V], None: all), and those of the ids `also`.
+
+    Without `lse` a table may leave out log sum exp: it needs every logit, the candidates need few.
+    """
 
     k: int
     allowed: npt.NDArray[np.bool_] | None = None
     also: Ints | None = None
+    lse: bool = True
 
 
 Want = Full | Targets | TopK
@@ -164,7 +168,7 @@ class Candidates:
     """Answer to `TopK`: ids and logits [R, k + len(also)], each row by falling logit, then rising id.
 
     Ids that are not allowed, and columns left over where an `also` id is among the k, have logit -inf.
-    lse [R] is log sum exp over all V, whatever is allowed.
+    lse [R] is log sum exp over all V, whatever is allowed; it may be NaN where it was not asked for.
     """
 
     ids: Ints
