@@ -21,7 +21,7 @@ def fingerprint() -> str:
     """Hash of every source that ends up in compiled code."""
     digest = hashlib.sha256(numba.__version__.encode())
     for folder in _COMPILED:
-        for file in sorted((_PACKAGE / folder).glob("*.py")):
+        for file in sorted((_PACKAGE / folder).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
