@@ -105,9 +105,11 @@ class Text:
 
 def hidden(decoder: Decoder, step: Step, kvs: Iterable[LayerPages | None]) -> Array:
     """Final hidden states [R, D] of the rows that want logits. `kvs` has one entry a layer."""
-    ops = decoder.ops
-    staged = ops.stage(step)
-    x = ops.embed(decoder.table, staged, decoder.embed_scale)
-    for layer, kv in zip(decoder.layers, kvs, strict=True):
-        x = layer(x, kv, staged)
-    return ops.select(x, decoder.norm, staged)
+
+    def forward(staged: Any, stores: Iterable[LayerPages | None]) -> Array:
+        x = decoder.ops.embed(decoder.table, staged, decoder.embed_scale)
+        for layer, kv in zip(decoder.layers, stores, strict=True):
+            x = layer(x, kv, staged)
+        return decoder.ops.select(x, decoder.norm, staged)
+
+    return decoder.ops.run(forward, step, kvs)

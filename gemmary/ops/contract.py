@@ -9,7 +9,7 @@ N query heads, K key/value heads, H head dim, F feed-forward, V vocabulary, P pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -176,11 +176,17 @@ class Candidates:
     lse: Floats
 
 
+Forward = Callable[[Any, Iterable[LayerPages | None]], Array]
+
+
 class Ops(Protocol):
     """The op table. A staged step is what `stage` makes of a Step; only the same table reads it."""
 
     def stage(self, step: Step) -> Any:
         """Prepare masks and buffers of a step, once for all layers."""
+
+    def run(self, forward: Forward, step: Step, kvs: Iterable[LayerPages | None]) -> Array:
+        """forward(staged step, kvs). A table may record what it does and replay it for the next like step."""
 
     def embed(self, table: Any, step: Any, scale: float) -> Array:
         """Rows of the table times `scale` [T, D]; then picture features replace rows where block >= 0."""

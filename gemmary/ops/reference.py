@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from ..config import Rope
 from .candidates import candidates
-from .contract import PAGE, Attention, Full, LayerPages, Scored, Step, Targets, Want
+from .contract import PAGE, Attention, Forward, Full, LayerPages, Scored, Step, Targets, Want
 
 Tensor = torch.Tensor
 
@@ -50,6 +51,10 @@ class Reference:
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self.device)
+
+    def run(self, forward: Forward, step: Step, kvs: Iterable[LayerPages | None]) -> Tensor:
+        result: Tensor = forward(self.stage(step), kvs)
+        return result
 
     def stage(self, step: Step) -> Staged:
         tensor = self._tensor

@@ -53,14 +53,12 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
 
 def _packed(tensor: Tensor, expand: bool) -> Any:
     from ..ops.numba.linear import PackedLinear
+    from ..ops.numba.machine import team
 
     rows, columns = tensor.shape
     if expand:
         return PackedLinear(FORMATS["F32"], tensor.values().reshape(-1).view(np.uint8), rows, columns)
-    raw = tensor.raw
-    if raw.ctypes.data % 4 and tensor.format.block == 1:
-        raw = raw.copy()  # a file may place floats at odd addresses; words must be aligned
-    return PackedLinear(tensor.format, raw, rows, columns)
+    return PackedLinear.pack(team(), tensor.format, tensor.raw, rows, columns)
 
 
 def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:

@@ -1,63 +1,95 @@
-"""int8 activations: blocks of 32 along the row, one float32 scale each, and exact sums of 16 for the formats
-whose weights have an offset."""
+"""int8 activations: 32 columns share one float32 scale; a token's codes depend on that token only.
+
+They lie as the products want them (`tile`): tiles of 8 tokens, and of 4, 2 and 1 for the rest.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import types
+from numba.extending import register_jitable
 
-from ..contract import Floats, Ints
+from ..contract import Floats
+from .emit import F32, I8, I32, VF, VI, Emitter, Value, floats, inline, ints, ir
+from .kernel import ADDRESS, COUNT, kernel, record
+from .tile import TOKEN_BYTES
 
 BLOCK = 32
-SUM = 16  # the smallest group of a weight format (Q6_K)
-_LARGEST = np.float32(127)
-_MAGNITUDE = np.int32(0x7FFFFFFF)
-_ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
+LARGEST_TILE = 8
+_ROUND = 12582912.0  # 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """x [T, n] as codes int8 [T, n], scales [T, n/32] and sums of codes int32 [T, n/16]."""
-
-    codes: npt.NDArray[np.int8]
-    scales: Floats
-    sums: Ints
+def room(tokens: int, columns: int) -> npt.NDArray[np.uint8]:
+    """Memory for the codes of x [tokens, columns]; columns divide by 32."""
+    return np.empty(tokens * (columns // BLOCK) * TOKEN_BYTES, np.uint8)
 
 
-def quantize(x: Floats) -> Quantized:
-    """Round x [T, n] to int8; n divides by 32. A row's codes depend on that row only."""
-    rows, n = x.shape
-    made = Quantized(
-        np.empty((rows, n), np.int8),
-        np.empty((rows, n // BLOCK), np.float32),
-        np.empty((rows, n // SUM), np.int32),
-    )
-    _quantize(x, made.codes, made.scales, made.sums)
-    return made
+@register_jitable(inline="always")
+def tile_of(token: int, tokens: int) -> tuple[int, int]:
+    """First token and size of the tile that a token of a step is in."""
+    first, size = 0, LARGEST_TILE
+    while token >= first + (tokens - first) // size * size:
+        first += (tokens - first) // size * size
+        size //= 2
+    return first + (token - first) // size * size, size
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _quantize(x: np.ndarray, codes: np.ndarray, scales: np.ndarray, sums: np.ndarray) -> None:
-    bits = x.view(np.int32)
-    for t in range(x.shape[0]):
-        for b in range(x.shape[1] // BLOCK):
-            # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get
-            # into the scale, or a damaged model would answer as if it were whole.
-            largest = np.int32(0)
-            for i in range(b * BLOCK, (b + 1) * BLOCK):
-                largest = max(largest, bits[t, i] & _MAGNITUDE)
-            peak = np.int32(largest).view(np.float32)
-            scale = np.float32(peak / _LARGEST)
-            inverse = np.float32(_LARGEST / peak) if peak > 0 else np.float32(0)
-            scales[t, b] = scale
-            for i in range(b * BLOCK, (b + 1) * BLOCK):
-                rounded = np.float32(np.float32(np.float32(x[t, i] * inverse) + _ROUND) - _ROUND)
-                codes[t, i] = np.int8(np.int32(rounded))
-        for g in range(x.shape[1] // SUM):
-            total = np.int32(0)
-            for i in range(g * SUM, (g + 1) * SUM):
-                total += np.int32(codes[t, i])
-            sums[t, g] = total
+@inline(types.void, types.intp, types.intp, types.intp, types.intp)
+def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> None:
+    """32 floats at x -> codes, scale and sums of token `member` in the block of a tile of `size` at `to`."""
+    parts = [e.load(VF, x, 64 * i) for i in (0, 1)]
+    # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get into the
+    # scale, or a damaged model would answer as if it were whole.
+    sizes = [e.b.and_(e.cast(part, VI), ints(0x7FFFFFFF)) for part in parts]
+    largest = e.call("llvm.vector.reduce.smax.v16i32", I32, e.call("llvm.smax.v16i32", VI, *sizes))
+    peak = e.cast(largest, F32)
+    scale = e.b.fdiv(peak, ir.Constant(F32, 127.0))
+    some = e.b.fcmp_ordered(">", peak, ir.Constant(F32, 0.0))
+    inverse = e.b.select(some, e.b.fdiv(ir.Constant(F32, 127.0), peak), ir.Constant(F32, 0.0))
+    sums = []
+    for i, part in enumerate(parts):
+        shifted = e.b.fadd(e.b.fmul(part, e.splat(inverse)), floats(_ROUND))
+        codes = e.b.fptosi(e.b.fsub(shifted, floats(_ROUND)), VI)
+        sums.append(e.b.neg(e.call("llvm.vector.reduce.add.v16i32", I32, codes)))
+        words = e.cast(e.b.trunc(codes, ir.VectorType(I8, 16)), ir.VectorType(I32, 4))
+        for j in range(4):
+            place = e.b.add(e.b.mul(size, ir.Constant(size.type, 4 * i + j)), member)
+            e.store(e.b.extract_element(words, ir.Constant(I32, j)), e.step(to, place, 4))
+    after = e.b.add(e.step(to, size, BLOCK), e.b.mul(member, ir.Constant(member.type, 4)))
+    for i, value in enumerate((scale, e.b.add(*sums), *sums)):
+        e.store(value, e.b.add(after, e.b.mul(size, ir.Constant(size.type, 4 * i))))
+
+
+@register_jitable(inline="always")
+def round_token(x: int, codes: int, token: int, tokens: int, columns: int) -> None:
+    """A row of floats at x [columns] -> its place among the codes of a step."""
+    first, size = tile_of(token, tokens)
+    blocks = columns // BLOCK
+    tile = codes + first * blocks * TOKEN_BYTES
+    for b in range(blocks):
+        round_block(x + 4 * BLOCK * b, tile + b * size * TOKEN_BYTES, size, token - first)
+
+
+@kernel(x=ADDRESS, codes=ADDRESS, tokens=COUNT, columns=COUNT)
+def round_rows(args: Any, piece: int) -> None:
+    """codes of x [tokens, columns]; a piece is a token."""
+    a = record(args)
+    round_token(a.x + 4 * piece * a.columns, a.codes, piece, a.tokens, a.columns)
+
+
+def dequantized(codes: npt.NDArray[np.uint8], tokens: int, columns: int) -> tuple[np.ndarray, Floats]:
+    """What codes say, for people and tests: int8 [tokens, columns] and scales [tokens, columns / 32]."""
+    values = np.empty((tokens, columns // BLOCK, BLOCK), np.int8)
+    scales = np.empty((tokens, columns // BLOCK), np.float32)
+    at = first = 0
+    while first < tokens:
+        size = tile_of(first, tokens)[1]
+        tile = codes[at : at + size * values.shape[1] * TOKEN_BYTES].reshape(values.shape[1], -1)
+        whole = tile[:, : size * BLOCK].view(np.int8).reshape(-1, BLOCK // 4, size, 4)
+        values[first : first + size] = whole.transpose(2, 0, 1, 3).reshape(size, -1, BLOCK)
+        scales[first : first + size] = tile[:, size * BLOCK : size * (BLOCK + 4)].copy().view(np.float32).T
+        at, first = at + tile.size, first + size
+    return values.reshape(tokens, columns), scales

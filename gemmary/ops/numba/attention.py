@@ -8,10 +8,13 @@ does not depend on what else is in the step, nor on where the step began.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from typing import Any
+from numba import njit, carray
 
 from ..contract import PAGE
 from .scalar import exp, fma
+from .kernel import *
+from .kernel import _floats
 
 _ZERO = np.float32(0)
 
@@ -103,11 +106,24 @@ def attend_items(
             out[t, n * head + h] = np.float32(out[t, n * head + h] / total)
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def attend(
-    q: np.ndarray, keys: np.ndarray, values: np.ndarray, tables: np.ndarray, seq: np.ndarray,
-    first: np.ndarray, last: np.ndarray, scale: np.float32, out: np.ndarray,
-) -> None:  # fmt: skip
-    """out [T, N*H] from q [T, N*H]; token t sees positions first[t] .. last[t] of its sequence."""
-    for item in prange(q.size // keys.shape[2]):
-        attend_items(q, keys, values, tables, seq, first, last, scale, item, item + 1, out)
+
+@kernel(k=ADDRESS, v=ADDRESS, keys=ADDRESS, values=ADDRESS, table=ADDRESS, width=COUNT, seqs=COUNT, seq=ADDRESS, pos=ADDRESS, tokens=COUNT, shared=COUNT, head=COUNT, pages=COUNT)
+def _append(args, piece):
+    a = record(args)
+    append(floats_at(a.k, a.tokens*a.shared*a.head).reshape(a.tokens,a.shared*a.head), floats_at(a.v, a.tokens*a.shared*a.head).reshape(a.tokens,a.shared*a.head),
+      carray(_floats(a.keys),(a.pages,a.shared,a.head,64)), carray(_floats(a.values),(a.pages,a.shared,64,a.head)),
+      ints_at(a.table, a.seqs*a.width).reshape(a.seqs,a.width), ints_at(a.seq,a.tokens), ints_at(a.pos,a.tokens))
+
+@kernel(q=ADDRESS, keys=ADDRESS, values=ADDRESS, table=ADDRESS, width=COUNT, seqs=COUNT, seq=ADDRESS, first=ADDRESS, last=ADDRESS, tokens=COUNT, heads=COUNT, shared=COUNT, head=COUNT, pages=COUNT, scale=NUMBER, out=ADDRESS)
+def _attend(args, piece):
+    a = record(args)
+    attend_items(floats_at(a.q, a.tokens*a.heads*a.head).reshape(a.tokens,a.heads*a.head),
+      carray(_floats(a.keys),(a.pages,a.shared,a.head,64)), carray(_floats(a.values),(a.pages,a.shared,64,a.head)),
+      ints_at(a.table, a.seqs*a.width).reshape(a.seqs,a.width), ints_at(a.seq,a.tokens), ints_at(a.first,a.tokens), ints_at(a.last,a.tokens), a.scale, piece, piece+1,
+      floats_at(a.out, a.tokens*a.heads*a.head).reshape(a.tokens,a.heads*a.head))
+
+def attend(step, q, k, v, kv, attention, out):
+    table=step.table(attention.kind); first=step.first(attention.window)
+    P,K,H,_=kv.keys.shape
+    step.tape.add(_append,1,k=k,v=v,keys=kv.keys,values=kv.values,table=table,width=table.shape[1],seqs=len(table),seq=step.seq,pos=step.pos,tokens=len(k),shared=K,head=H,pages=P)
+    step.tape.add(_attend,q.size//H,q=q,keys=kv.keys,values=kv.values,table=table,width=table.shape[1],seqs=len(table),seq=step.seq,first=first,last=step.last,tokens=len(k),heads=q.shape[1]//H,shared=K,head=H,pages=P,scale=attention.scale,out=out)

@@ -1,8 +1,7 @@
-"""Weights as they lie in the file, and the products over them.
+"""Weights and the products over them.
 
-A quantized row meets int8 activations: integer sums inside a group are exact, groups are added in order with
-fused multiply-adds, so GEMV and GEMM, one thread and many, give the same bits. A float row meets float32.
-Nothing is expanded: one block is unpacked at a time, into a few hundred bytes.
+A quantized matrix is packed into strips at load and meets int8 activations; a float matrix is read as it lies in
+the file and meets float32. GEMV and GEMM, one thread and many, give the same bits (docs/ops.md).
 """
 
 from __future__ import annotations
@@ -12,177 +11,177 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import get_num_threads, njit, prange
+from numba import types
+from numba.extending import intrinsic, register_jitable
 
-from ...formats import Format
-from ...formats.blocks import unpack_blocks
+from ...formats import Format, decode
 from ..contract import Floats
-from .activation import BLOCK, SUM, Quantized
-from .machine import WORTH_A_LAUNCH
-from .scalar import fma
-from .vector import dot16, dot32, dot_bf16, dot_f16, dot_f32
+from .activation import tile_of
+from .emit import LANES, Emitter
+from .floatrows import BYTES, ROWS, float_tile
+from .instructions import chosen
+from .kernel import ADDRESS, COUNT, Kernel, floats_at, kernel, record
+from .packing import pack
+from .strips import LAYOUTS
+from .tape import Tape
+from .team import Team
+from .tile import TOKEN_BYTES, emit_tile
 
-_FLOAT_BITS = {"F32": np.float32, "F16": np.uint16, "BF16": np.uint16}
-_SLICES = 8  # pieces of work a thread: enough to even out, few enough to stay cheap
-_ZERO = np.float32(0)
+_PIECES = 8  # pieces of work a thread: enough to even out, few enough to stay cheap
+_CACHED = 1 << 17  # bytes of strips that meet a tile of tokens before the next tile is read: they stay in L2
 
 
 @dataclass(frozen=True)
 class PackedLinear:
-    """A weight [rows, columns] in its file format; `raw` may be a read-only memory map."""
+    """A weight [rows, columns]. `raw` are the file's bytes, maybe a memory map; `strips` what products read.
+
+    `strips` is None for floats. Of a quantized matrix `raw` is only needed to `fetch` rows.
+    """
 
     format: Format
     raw: npt.NDArray[np.uint8]
     rows: int
     columns: int
+    strips: npt.NDArray[np.uint8] | None = None
+
+    @classmethod
+    def pack(
+        cls, team: Team, form: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int
+    ) -> PackedLinear:
+        """Packed on all threads where it is quantized."""
+        strips = None if form.name in BYTES else pack(team, form, raw, rows, columns)
+        if strips is None and raw.ctypes.data % 4:
+            raw = raw.copy()  # a file may place floats at odd addresses; words must be aligned
+        return cls(form, raw, rows, columns, strips)
 
     @property
     def quantized(self) -> bool:
         """Whether it takes int8 activations."""
-        return self.format.name not in _FLOAT_BITS
+        return self.format.name not in BYTES
 
     @property
-    def elements(self) -> np.ndarray:
-        """The raw bytes as 16- or 32-bit words, for float formats."""
-        return self.raw.view(_FLOAT_BITS[self.format.name])
+    def nbytes(self) -> int:
+        """Bytes that a product reads."""
+        return (self.raw if self.strips is None else self.strips).nbytes
 
 
-def multiply(weight: PackedLinear, x: Floats, codes: Quantized | None) -> Floats:
-    """x [T, columns] W^T -> [T, rows]. `codes` are x rounded, needed for a quantized weight."""
-    out = np.empty((len(x), weight.rows), np.float32)
-    small = len(x) * weight.rows * weight.columns < WORTH_A_LAUNCH
-    pieces = 1 if small else min(weight.rows, get_num_threads() * _SLICES)
+def multiply(
+    tape: Tape, team: Team, weight: PackedLinear, x: np.ndarray, tokens: int, out: Floats, waits: bool
+) -> None:
+    """Put out [tokens, rows] = x W^T on a tape. x are codes for a quantized weight, else float32."""
     if weight.quantized:
-        if codes is None:
-            raise ValueError(f"{weight.format.name} weights multiply rounded activations")
-        form = weight.format
-        work: tuple[Any, ...] = (form.ggml_id, weight.raw, form.block, form.nbytes, form.group)
-        work += (codes.codes, codes.scales, codes.sums)
-        kernels: tuple[Any, Any] = _integer_rows, _integer
+        layout = LAYOUTS[weight.format.name]
+        strip_bytes = weight.columns // layout.columns * layout.nbytes
+        strips = -(-weight.rows // LANES)
+        tape.add(
+            _STRIPS[weight.format.name], min(strips, _PIECES * team.threads), waits,
+            strips=weight.strips, x=x, out=out, rows=weight.rows, tokens=tokens,
+            blocks=weight.columns // layout.columns, strip_bytes=strip_bytes,
+            token_bytes=weight.columns // 32 * TOKEN_BYTES, together=max(1, _CACHED // strip_bytes),
+        )  # fmt: skip
     else:
-        work = (weight.elements, x.reshape(-1), weight.columns)
-        kernels = _FLOAT_KERNELS[weight.format.name]
-    if small:
-        kernels[0](*work, 0, weight.rows, out)
-    else:
-        kernels[1](*work, pieces, out)
-    return out
+        tape.add(
+            _FLOATS[weight.format.name], min(-(-weight.rows // ROWS), _PIECES * team.threads), waits,
+            weight=weight.raw, x=x, out=out, rows=weight.rows, tokens=tokens, columns=weight.columns,
+            together=max(ROWS, _CACHED // (weight.columns * BYTES[weight.format.name]) // ROWS * ROWS),
+        )  # fmt: skip
 
 
 def fetch(weight: PackedLinear, ids: np.ndarray) -> Floats:
     """Rows of a weight as float32 [len(ids), columns]."""
-    from ...formats import decode
-
-    size = weight.format.row_bytes(weight.columns)
-    chosen = weight.raw.reshape(weight.rows, size)[ids]
-    return decode(weight.format, chosen.reshape(-1), len(ids), weight.columns)
+    raw = weight.raw.reshape(weight.rows, -1)[ids]
+    return decode(weight.format, np.ascontiguousarray(raw).reshape(-1), len(ids), weight.columns)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _integer_rows(
-    kind: int, raw: np.ndarray, block: int, nbytes: int, group: int,
-    codes: np.ndarray, scales: np.ndarray, sums: np.ndarray, begin: int, end: int, out: np.ndarray,
-) -> None:  # fmt: skip
-    """Rows begin..end of the product. A row is unpacked once, then meets every token."""
-    tokens, columns = codes.shape
-    flat = codes.reshape(-1)
-    blocks = columns // block
-    q = np.empty(columns, np.int8)
-    scale = np.empty(columns // group, np.float32)
-    add = np.empty(columns // group, np.float32)
-    for row in range(begin, end):
-        unpack_blocks(kind, raw, row * blocks * nbytes, blocks, q, scale, add)
-        for t in range(tokens):
-            if group == BLOCK:
-                out[t, row] = _dot_by_32(q, scale, add, flat, t * columns, scales[t], sums[t])
-            else:
-                out[t, row] = _dot_by_16(q, scale, flat, t * columns, scales[t])
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def _tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks: Any, row: Any) -> Any:
+    """`emit_tile` for a format and a number of tokens that are known when this is compiled."""
+    layout = LAYOUTS[form.literal_value]
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        emit_tile(Emitter(builder), chosen, layout, tokens.literal_value, *args[2:])
+        return context.get_dummy_value()
+
+    return types.void(form, tokens, *([types.intp] * 5)), generate
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def _integer(
-    kind: int, raw: np.ndarray, block: int, nbytes: int, group: int,
-    codes: np.ndarray, scales: np.ndarray, sums: np.ndarray, pieces: int, out: np.ndarray,
-) -> None:  # fmt: skip
-    rows = out.shape[1]
-    for piece in prange(pieces):
-        begin, end = piece * rows // pieces, (piece + 1) * rows // pieces
-        _integer_rows(kind, raw, block, nbytes, group, codes, scales, sums, begin, end, out)
+def _strips_kernel(form: str) -> Kernel:
+    def strips(args: Any, piece: int) -> None:
+        """A run of strips times all tokens, so many strips at a time that they stay near."""
+        a = record(args)
+        count = (a.rows + 15) // 16
+        begin, end = piece * count // a.pieces, (piece + 1) * count // a.pieces
+        rest = np.empty(16 * 8, np.float32)  # what the last strip gives when it has fewer than sixteen rows
+        row = 4 * a.rows
+        for start in range(begin, end, a.together):
+            token = 0
+            while token < a.tokens:
+                size = tile_of(token, a.tokens)[1]
+                x = a.x + token * a.token_bytes
+                for strip in range(start, min(start + a.together, end)):
+                    w, out, stride = a.strips + strip * a.strip_bytes, a.out + token * row + strip * 64, row
+                    lacking = (strip + 1) * 16 > a.rows
+                    if lacking:
+                        out, stride = rest.ctypes.data, 64
+                    if size == 8:
+                        _tile(form, 8, w, x, out, a.blocks, stride)
+                    elif size == 4:
+                        _tile(form, 4, w, x, out, a.blocks, stride)
+                    elif size == 2:
+                        _tile(form, 2, w, x, out, a.blocks, stride)
+                    else:
+                        _tile(form, 1, w, x, out, a.blocks, stride)
+                    if lacking:
+                        _copy_rest(rest, size, a.rows - strip * 16, a.out + token * row + strip * 64, row)
+                token += size
+
+    fields = {"strips": ADDRESS, "x": ADDRESS, "out": ADDRESS, "rows": COUNT, "tokens": COUNT, "blocks": COUNT}
+    return kernel(**fields, strip_bytes=COUNT, token_bytes=COUNT, together=COUNT, pieces=COUNT)(strips)
 
 
-@njit(inline="always", error_model="numpy")
-def _dot_by_32(
-    q: np.ndarray, scale: np.ndarray, add: np.ndarray,
-    flat: np.ndarray, at: int, steps: np.ndarray, sums: np.ndarray,
-) -> np.float32:  # fmt: skip
-    """A row in groups of 32 times the token at flat[at]: groups in order, product before offset."""
-    total = _ZERO
-    for g in range(len(scale)):
-        whole = np.float32(dot32(q, g * BLOCK, flat, at + g * BLOCK))
-        total = fma(whole, np.float32(scale[g] * steps[g]), total)
-        if add[g] != _ZERO:
-            count = np.float32(sums[2 * g] + sums[2 * g + 1])
-            total = fma(count, np.float32(add[g] * steps[g]), total)
-    return total
+@register_jitable
+def _copy_rest(rest: np.ndarray, size: int, rows: int, out: int, row: int) -> None:
+    """The rows that there are of a last strip."""
+    for m in range(size):
+        to = floats_at(out + m * row, rows)
+        for r in range(rows):
+            to[r] = rest[16 * m + r]
 
 
-@njit(inline="always", error_model="numpy")
-def _dot_by_16(q: np.ndarray, scale: np.ndarray, flat: np.ndarray, at: int, steps: np.ndarray) -> np.float32:
-    """A row in groups of 16 (Q6_K, which has no offsets) times the token at flat[at]."""
-    total = _ZERO
-    for g in range(len(scale)):
-        whole = np.float32(dot16(q, g * SUM, flat, at + g * SUM))
-        total = fma(whole, np.float32(scale[g] * steps[g // 2]), total)
-    return total
+def _float_kernel(form: str) -> Kernel:
+    size_of = BYTES[form]
+
+    def rows(args: Any, piece: int) -> None:
+        """A run of rows times all tokens, so many rows at a time that they stay near."""
+        a = record(args)
+        w_row, x_row, row = size_of * a.columns, 4 * a.columns, 4 * a.rows
+        begin, end = piece * a.rows // a.pieces, (piece + 1) * a.rows // a.pieces
+        for start in range(begin, end, a.together):
+            stop = min(start + a.together, end)
+            token = 0
+            while token < a.tokens:
+                several = token + 4 <= a.tokens
+                x = a.x + token * x_row
+                r = start
+                while r < stop:
+                    w, out = a.weight + r * w_row, a.out + token * row + 4 * r
+                    if r + 4 <= stop:
+                        if several:
+                            float_tile(form, 4, 4, w, x, out, a.columns, row)
+                        else:
+                            float_tile(form, 4, 1, w, x, out, a.columns, row)
+                        r += 4
+                    else:
+                        if several:
+                            float_tile(form, 1, 4, w, x, out, a.columns, row)
+                        else:
+                            float_tile(form, 1, 1, w, x, out, a.columns, row)
+                        r += 1
+                token += 4 if several else 1
+
+    fields = {"weight": ADDRESS, "x": ADDRESS, "out": ADDRESS, "rows": COUNT, "tokens": COUNT}
+    return kernel(**fields, columns=COUNT, together=COUNT, pieces=COUNT)(rows)
 
 
-# The three float kernels differ in the dot product only: Numba caches named functions, not closures over one.
-
-
-@njit(cache=True, nogil=True)
-def _float32_rows(w: np.ndarray, x: np.ndarray, columns: int, begin: int, end: int, out: np.ndarray) -> None:
-    for row in range(begin, end):
-        for t in range(out.shape[0]):
-            out[t, row] = dot_f32(w, row * columns, x, t * columns, columns)
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _float32(w: np.ndarray, x: np.ndarray, columns: int, pieces: int, out: np.ndarray) -> None:
-    rows = out.shape[1]
-    for piece in prange(pieces):
-        _float32_rows(w, x, columns, piece * rows // pieces, (piece + 1) * rows // pieces, out)
-
-
-@njit(cache=True, nogil=True)
-def _float16_rows(w: np.ndarray, x: np.ndarray, columns: int, begin: int, end: int, out: np.ndarray) -> None:
-    for row in range(begin, end):
-        for t in range(out.shape[0]):
-            out[t, row] = dot_f16(w, row * columns, x, t * columns, columns)
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _float16(w: np.ndarray, x: np.ndarray, columns: int, pieces: int, out: np.ndarray) -> None:
-    rows = out.shape[1]
-    for piece in prange(pieces):
-        _float16_rows(w, x, columns, piece * rows // pieces, (piece + 1) * rows // pieces, out)
-
-
-@njit(cache=True, nogil=True)
-def _bfloat16_rows(w: np.ndarray, x: np.ndarray, columns: int, begin: int, end: int, out: np.ndarray) -> None:
-    for row in range(begin, end):
-        for t in range(out.shape[0]):
-            out[t, row] = dot_bf16(w, row * columns, x, t * columns, columns)
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _bfloat16(w: np.ndarray, x: np.ndarray, columns: int, pieces: int, out: np.ndarray) -> None:
-    rows = out.shape[1]
-    for piece in prange(pieces):
-        _bfloat16_rows(w, x, columns, piece * rows // pieces, (piece + 1) * rows // pieces, out)
-
-
-_FLOAT_KERNELS = {
-    "F32": (_float32_rows, _float32),
-    "F16": (_float16_rows, _float16),
-    "BF16": (_bfloat16_rows, _bfloat16),
-}
+_STRIPS = {form: _strips_kernel(form) for form in LAYOUTS}
+_FLOATS = {form: _float_kernel(form) for form in BYTES}

@@ -1,29 +1,35 @@
-"""What the compiled kernels ask of the machine: threads."""
+"""What the compiled kernels ask of the machine: threads, and a path of instructions."""
 
 from __future__ import annotations
 
-import os
+import threading
+from functools import cache
 
-import numba
+from .instructions import chosen
+from .team import Team, usable_cores
 
-# Threads that wait for work sleep instead of spinning. On a busy machine spinning made a token take up to ten
-# times as long; on an idle one, sleeping costs 8 to 20 % (docs/LOG.md). Read once, when OpenMP starts.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-# Multiplications of an operation: below this, waking the other threads costs more than it saves.
-WORTH_A_LAUNCH = 1 << 18
+_here = threading.local()
 
 
 def prepare(threads: int | None = None) -> int:
-    """Set the threads that kernels launched by the calling thread use; how many they are.
-
-    Call it in the one thread that launches kernels: Numba's thread layers do not survive concurrent launches.
-    """
-    count = min(threads or usable_cores(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    numba.set_num_threads(count)
-    return count
+    """Set the threads that compute what the calling thread asks for (None: one a core); how many they are."""
+    _here.team = _team(threads or usable_cores())
+    return int(_here.team.threads)
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def team() -> Team:
+    """The threads that `prepare` chose for the calling thread, or one a core."""
+    if not hasattr(_here, "team"):
+        prepare()
+    found: Team = _here.team
+    return found
+
+
+def path() -> str:
+    """The instruction set that kernels are compiled for; GEMMARY_CPU forces another."""
+    return str(chosen.NAME)
+
+
+@cache
+def _team(threads: int) -> Team:
+    return Team(threads)

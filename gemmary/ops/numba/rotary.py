@@ -1,39 +1,55 @@
-"""QK-norm and half-split RoPE (spec 2.3), in place over the heads of each token."""
+"""QK-norm and half-split RoPE (spec 2.3) over the heads of each token."""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
-from numba import njit
+from numba.extending import register_jitable
 
 from ...config import Rope
 from ..contract import Floats, Ints
+from .kernel import ADDRESS, COUNT, NUMBER, floats_at, kernel, record
 from .norm import inverse_rms
 
 
-def angles(pos: Ints, rope: Rope, head_dim: int) -> tuple[Floats, Floats]:
-    """Cosines and sines [T, H/2]; angles are float32 products of position and frequency (transformers)."""
+@cache
+def _frequencies(rope: Rope, head_dim: int) -> Floats:
     half = np.arange(head_dim // 2, dtype=np.float32) / np.float32(head_dim // 2)
-    frequency = (1.0 / np.float64(rope.theta) ** half.astype(np.float64)).astype(np.float32)
-    angle = pos[:, None].astype(np.float32) * (frequency / np.float32(rope.factor))
-    wide = angle.astype(np.float64)
-    return np.cos(wide).astype(np.float32), np.sin(wide).astype(np.float32)
+    frequency: Floats = (1.0 / np.float64(rope.theta) ** half.astype(np.float64)).astype(np.float32)
+    return frequency / np.float32(rope.factor)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def rotate(
-    x: np.ndarray, gain: np.ndarray, eps: np.float32, cos: np.ndarray, sin: np.ndarray, out: np.ndarray
-) -> None:
-    """Normalise and rotate every head of x [T, heads * H]."""
-    flat = x.reshape(-1)
-    rows, width = x.shape
-    head = len(gain)
-    half = head // 2
-    for t in range(rows):
-        for start in range(0, width, head):
-            scale = inverse_rms(flat, t * width + start, head, eps)
-            for j in range(half):
-                a = np.float32(np.float32(x[t, start + j] * scale) * gain[j])
-                b = np.float32(np.float32(x[t, start + half + j] * scale) * gain[half + j])
-                c, s = cos[t, j], sin[t, j]
-                out[t, start + j] = np.float32(np.float32(a * c) - np.float32(b * s))
-                out[t, start + half + j] = np.float32(np.float32(b * c) + np.float32(a * s))
+def angles(pos: Ints, rope: Rope, head_dim: int) -> Floats:
+    """Cosines and sines [T, 2, H/2]; angles are float32 products of position and frequency (transformers)."""
+    wide = (pos[:, None].astype(np.float32) * _frequencies(rope, head_dim)).astype(np.float64)
+    return np.stack([np.cos(wide), np.sin(wide)], 1).astype(np.float32)
+
+
+@kernel(
+    q=ADDRESS, k=ADDRESS, q_gain=ADDRESS, k_gain=ADDRESS, q_eps=NUMBER, k_eps=NUMBER, angles=ADDRESS,
+    q_out=ADDRESS, k_out=ADDRESS, q_heads=COUNT, k_heads=COUNT, head=COUNT,
+)  # fmt: skip
+def rotate(args: Any, piece: int) -> None:
+    """Normalise and rotate every head of q and k, a token a piece."""
+    a = record(args)
+    turn = floats_at(a.angles + 4 * a.head * piece, a.head)
+    for n in range(a.q_heads):
+        at = 4 * a.head * (piece * a.q_heads + n)
+        _rotate_head(a.q + at, a.q_gain, a.q_eps, turn, a.q_out + at, a.head)
+    for n in range(a.k_heads):
+        at = 4 * a.head * (piece * a.k_heads + n)
+        _rotate_head(a.k + at, a.k_gain, a.k_eps, turn, a.k_out + at, a.head)
+
+
+@register_jitable
+def _rotate_head(source: int, gains: int, eps: np.float32, turn: np.ndarray, target: int, head: int) -> None:
+    x, gain, out, half = floats_at(source, head), floats_at(gains, head), floats_at(target, head), head // 2
+    scale = inverse_rms(x, 0, head, eps)
+    for j in range(half):
+        first = np.float32(np.float32(x[j] * scale) * gain[j])
+        second = np.float32(np.float32(x[half + j] * scale) * gain[half + j])
+        c, s = turn[j], turn[half + j]
+        out[j] = np.float32(np.float32(first * c) - np.float32(second * s))
+        out[half + j] = np.float32(np.float32(second * c) + np.float32(first * s))
