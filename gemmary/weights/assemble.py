@@ -24,16 +24,17 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
 
     `expand` decodes every matrix to float32 instead, to measure what a format costs.
     """
+    from ..ops.numba.memory import WeightMemory
     from ..ops.numba.table import NumbaOps
 
-    ops = NumbaOps()
+    ops, memory = NumbaOps(), WeightMemory()
     config = checkpoint.config
 
     def gain(name: str) -> Gain:
         return Gain(checkpoint.gain(name), config.norm_eps)
 
     def packed(name: str) -> Any:
-        return _packed(checkpoint.tensors[name], expand)
+        return _packed(checkpoint.tensors[name], expand, memory)
 
     def layer(index: int) -> Layer:
         prefix = f"layers.{index}."
@@ -51,14 +52,14 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
     )
 
 
-def _packed(tensor: Tensor, expand: bool) -> Any:
+def _packed(tensor: Tensor, expand: bool, memory: Any) -> Any:
     from ..ops.numba.linear import PackedLinear
     from ..ops.numba.machine import team
 
     rows, columns = tensor.shape
     if expand:
         return PackedLinear(FORMATS["F32"], tensor.values().reshape(-1).view(np.uint8), rows, columns)
-    return PackedLinear.pack(team(), tensor.format, tensor.raw, rows, columns)
+    return PackedLinear.pack(team(), memory, tensor.format, tensor.raw, rows, columns)
 
 
 def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:

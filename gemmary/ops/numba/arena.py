@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .packing import aligned
+from .memory import aligned
 
 _GRAIN = 4096  # sizes are rounded up to this, so that arrays of nearly one size share blocks
 

@@ -21,6 +21,7 @@ from .emit import LANES, Emitter
 from .floatrows import BYTES, ROWS, float_tile
 from .instructions import chosen
 from .kernel import ADDRESS, COUNT, Kernel, floats_at, kernel, record
+from .memory import WeightMemory
 from .packing import pack
 from .strips import LAYOUTS
 from .tape import Tape
@@ -46,10 +47,16 @@ class PackedLinear:
 
     @classmethod
     def pack(
-        cls, team: Team, form: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int
+        cls,
+        team: Team,
+        memory: WeightMemory,
+        form: Format,
+        raw: npt.NDArray[np.uint8],
+        rows: int,
+        columns: int,
     ) -> PackedLinear:
         """Packed on all threads where it is quantized."""
-        strips = None if form.name in BYTES else pack(team, form, raw, rows, columns)
+        strips = None if form.name in BYTES else pack(team, memory, form, raw, rows, columns)
         if strips is None and raw.ctypes.data % 4:
             raw = raw.copy()  # a file may place floats at odd addresses; words must be aligned
         return cls(form, raw, rows, columns, strips)

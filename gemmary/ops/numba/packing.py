@@ -15,6 +15,7 @@ from numba.extending import register_jitable
 from ...formats import Format
 from .emit import I8, I16, I32, I64, LANES, Emitter, Value, inline
 from .kernel import ADDRESS, COUNT, Kernel, kernel, record
+from .memory import WeightMemory
 from .strips import LAYOUTS
 from .tape import Tape
 from .team import Team
@@ -207,11 +208,13 @@ _ROWS = {
 _PACKERS = {form: _packer(pack_row) for form, pack_row in _ROWS.items()}
 
 
-def pack(team: Team, form: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int) -> np.ndarray:
+def pack(
+    team: Team, memory: WeightMemory, form: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int
+) -> npt.NDArray[np.uint8]:
     """Strips uint8 of a matrix [rows, columns] in file bytes, on all threads of the team."""
     layout = LAYOUTS[form.name]
     blocks, strips = columns // layout.columns, -(-rows // LANES)
-    packed = aligned(strips * blocks * layout.nbytes)
+    packed = memory.take(strips * blocks * layout.nbytes)
     a_slice = max(1, _SLICE // (blocks * layout.nbytes))
     for first in range(0, strips, a_slice):
         count = min(a_slice, strips - first)
@@ -223,10 +226,3 @@ def pack(team: Team, form: Format, raw: npt.NDArray[np.uint8], rows: int, column
         )  # fmt: skip
         team.play(tape)
     return packed
-
-
-def aligned(nbytes: int) -> npt.NDArray[np.uint8]:
-    """New bytes that begin at a cache line."""
-    memory = np.empty(nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + nbytes]
