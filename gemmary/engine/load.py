@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal
 
@@ -50,11 +51,16 @@ def load(
     expand = dtype is not None or device == "torch"
     weights = 4 * checkpoint.parameters if expand else _packed_bytes(checkpoint)
     tokens = choose_context(config, weights, context, memory)
-    tokenizer = read_tokenizer(checkpoint)
     if device == "torch":
-        thread, decoder = _torch_decoder(checkpoint)
+        thread, packing = _torch_decoder(checkpoint)
     else:
-        thread, decoder = _cpu_decoder(checkpoint, threads, expand)
+        thread, packing = _cpu_decoder(checkpoint, threads, expand)
+    try:
+        tokenizer = read_tokenizer(checkpoint)  # while the engine thread packs weights
+        decoder = packing.result()
+    except BaseException:
+        thread.close()
+        raise
     capacity = pool_pages(config, tokens, memory - weights)
     return Model(thread.run(lambda: Runner(decoder, config, tokens, capacity)), tokenizer, thread)
 
@@ -125,15 +131,17 @@ def _path(source: str | Path | None) -> Path:
     return locate(source)
 
 
-def _cpu_decoder(checkpoint: Checkpoint, threads: int | None, expand: bool) -> tuple[EngineThread, Decoder]:
+def _cpu_decoder(
+    checkpoint: Checkpoint, threads: int | None, expand: bool
+) -> tuple[EngineThread, Future[Decoder]]:
     from ..ops.numba.machine import prepare
     from ..weights.assemble import packed_text
 
     thread = EngineThread(lambda: prepare(threads))
-    return thread, thread.run(lambda: packed_text(checkpoint, expand))
+    return thread, thread.later(lambda: packed_text(checkpoint, expand))
 
 
-def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Decoder]:
+def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Future[Decoder]]:
     try:
         from ..ops.reference import Reference
     except ImportError:
@@ -141,4 +149,4 @@ def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Decoder]:
     from ..weights.assemble import module_text
 
     thread = EngineThread(lambda: None)
-    return thread, thread.run(lambda: module_text(checkpoint, Reference()).requires_grad_(False))
+    return thread, thread.later(lambda: module_text(checkpoint, Reference()).requires_grad_(False))
