@@ -37,10 +37,8 @@ def tile_of(token: int, tokens: int) -> tuple[int, int]:
     return first + (token - first) // size * size, size
 
 
-@inline(types.void, types.intp, types.intp, types.intp, types.intp)
-def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> None:
-    """32 floats at x -> codes, scale and sums of token `member` in the block of a tile of `size` at `to`."""
-    parts = [e.load(VF, x, 64 * i) for i in (0, 1)]
+def emit_round(e: Emitter, parts: list[Value], to: Value, size: Value, member: Value) -> None:
+    """32 floats in two vectors -> codes, scale, sums of token `member` in the block of a tile of `size` at `to`."""
     # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get into the
     # scale, or a damaged model would answer as if it were whole.
     sizes = [e.b.and_(e.cast(part, VI), ints(0x7FFFFFFF)) for part in parts]
@@ -48,10 +46,10 @@ def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> 
     peak = e.cast(largest, F32)
     scale = e.b.fdiv(peak, ir.Constant(F32, 127.0))
     some = e.b.fcmp_ordered(">", peak, ir.Constant(F32, 0.0))
-    inverse = e.b.select(some, e.b.fdiv(ir.Constant(F32, 127.0), peak), ir.Constant(F32, 0.0))
+    inverse = e.splat(e.b.select(some, e.b.fdiv(ir.Constant(F32, 127.0), peak), ir.Constant(F32, 0.0)))
     sums = []
     for i, part in enumerate(parts):
-        shifted = e.b.fadd(e.b.fmul(part, e.splat(inverse)), floats(_ROUND))
+        shifted = e.b.fadd(e.b.fmul(part, inverse), floats(_ROUND))
         codes = e.b.fptosi(e.b.fsub(shifted, floats(_ROUND)), VI)
         sums.append(e.b.neg(e.call("llvm.vector.reduce.add.v16i32", I32, codes)))
         words = e.cast(e.b.trunc(codes, ir.VectorType(I8, 16)), ir.VectorType(I32, 4))
@@ -61,6 +59,12 @@ def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> 
     after = e.b.add(e.step(to, size, BLOCK), e.b.mul(member, ir.Constant(member.type, 4)))
     for i, value in enumerate((scale, e.b.add(*sums), *sums)):
         e.store(value, e.b.add(after, e.b.mul(size, ir.Constant(size.type, 4 * i))))
+
+
+@inline(types.void, types.intp, types.intp, types.intp, types.intp)
+def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> None:
+    """`emit_round` of 32 floats at x."""
+    emit_round(e, [e.load(VF, x, 64 * i) for i in (0, 1)], to, size, member)
 
 
 @register_jitable(inline="always")

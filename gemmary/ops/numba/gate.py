@@ -7,20 +7,29 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .activation import BLOCK, round_block, tile_of
+from .activation import BLOCK, emit_round, tile_of
 from .elementary import emit_gelu
 from .emit import LANES, VF, Emitter, Value, inline
 from .kernel import ADDRESS, COUNT, floats_at, kernel, record
 from .scalar import gelu
 from .tile import TOKEN_BYTES
 
-PART = 512  # columns a piece, so that one token's work can be shared
+PART = 1152  # columns a piece, so that one token's work can be shared
+
+
+def _gated(e: Emitter, g: Value, u: Value, offset: int) -> Value:
+    """Sixteen gated values."""
+    return e.b.fmul(emit_gelu(e, e.load(VF, g, offset)), e.load(VF, u, offset))
 
 
 @inline(types.void, types.intp, types.intp, types.intp)
 def _gate_lanes(e: Emitter, g: Value, u: Value, out: Value) -> None:
-    """Sixteen gated values."""
-    e.store(e.b.fmul(emit_gelu(e, e.load(VF, g)), e.load(VF, u)), out)
+    e.store(_gated(e, g, u, 0), out)
+
+
+@inline(types.void, types.intp, types.intp, types.intp, types.intp, types.intp)
+def _gate_block(e: Emitter, g: Value, u: Value, to: Value, size: Value, member: Value) -> None:
+    emit_round(e, [_gated(e, g, u, offset) for offset in (0, 4 * LANES)], to, size, member)
 
 
 @kernel(g=ADDRESS, u=ADDRESS, out=ADDRESS, columns=COUNT)
@@ -44,13 +53,9 @@ def gate_codes(args: Any, piece: int) -> None:
     token, begin = piece // parts, piece % parts * PART
     first, size = tile_of(token, a.tokens)
     tile = a.codes + first * (a.columns // BLOCK) * TOKEN_BYTES
-    values = np.empty(BLOCK, np.float32)
-    to = values.ctypes.data
     for i in range(begin, min(begin + PART, a.columns), BLOCK):
         at = 4 * (a.columns * token + i)
-        _gate_lanes(a.g + at, a.u + at, to)
-        _gate_lanes(a.g + at + 4 * LANES, a.u + at + 4 * LANES, to + 4 * LANES)
-        round_block(to, tile + i // BLOCK * size * TOKEN_BYTES, size, token - first)
+        _gate_block(a.g + at, a.u + at, tile + i // BLOCK * size * TOKEN_BYTES, size, token - first)
 
 
 def gate_pieces(tokens: int, columns: int) -> int:
