@@ -27,3 +27,8 @@ def prepare(threads: int | None = None) -> int:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def path() -> str:
+    """Which kernels run here: the instruction set that they are written for."""
+    return "generic"
