@@ -42,7 +42,12 @@ def find() -> str:
 
 def llama(python: str, job: Mapping[str, object]) -> Worker:
     """A worker that has loaded job["path"] in llama.cpp; tasks as those of measure.Subject."""
-    return Worker([python, str(Path(__file__).with_name("llama_side.py")), json.dumps(job)])
+    return Worker([python, str(Path(__file__).with_name("llama_side.py")), json.dumps(job)], environment())
+
+
+def environment() -> dict[str, str]:
+    """The environment without what steers OpenMP: that is set for our kernels; llama.cpp has its defaults."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
 
 
 def file_bytes(config: Config, layout: Layout) -> int:

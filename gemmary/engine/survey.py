@@ -20,7 +20,7 @@ from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.synthetic import Layout, RandomTensors
 from . import peer
 from .host import free_memory
-from .measure import CONTEXT, STREAMS
+from .measure import STREAMS
 from .memory import estimate_memory
 from .worker import Worker, measuring
 
@@ -81,7 +81,8 @@ class Row:
     @property
     def needed(self) -> int:
         """Bytes of memory that measuring takes."""
-        need = estimate_memory(self.config, self.weight_bytes, CONTEXT, 2).total + PROGRAM
+        tokens = PREFILL + ROUNDS * DECODE  # and about as many again in the batch
+        need = estimate_memory(self.config, self.weight_bytes, tokens, 2).total + PROGRAM
         return need + (self.random.table_bytes(self.config) if self.random else 0)
 
 

@@ -30,14 +30,13 @@ class WorkerError(GemmaryError):
 class Worker(AbstractContextManager["Worker"]):
     """A running program. `about` is the first line that it said."""
 
-    def __init__(self, command: Sequence[str], **env: str) -> None:
-        """Start it, with `env` added to the environment, and wait for its first line. WorkerError when that
-        does not come."""
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start it in this environment and wait for its first line; WorkerError when that does not come."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed with the worker
         # A group of its own: Ctrl-C is for this process, which then ends the worker.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
-            env=os.environ | env, process_group=0,
+            env=env, process_group=0,
         )  # fmt: skip
         try:
             self.about = self._read()
@@ -90,9 +89,5 @@ def measuring(job: Mapping[str, object]) -> Worker:
     "context" and "threads". Its tasks are the methods of measure.Subject."""
     # -P: a folder that happens to have a `gemmary` in it is not searched.
     command = [sys.executable, "-P", "-m", "gemmary.engine.measure", json.dumps(job)]
-    return Worker(command, PYTHONPATH=_search_path())
-
-
-def _search_path() -> str:
-    """PYTHONPATH with which a child finds this very package."""
-    return os.pathsep.join([str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    search = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # this very package
+    return Worker(command, os.environ | {"PYTHONPATH": os.pathsep.join(search)})

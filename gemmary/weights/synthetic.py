@@ -32,7 +32,7 @@ _SCALES: dict[str, dict[int, float]] = {
     "Q5_0": {0: 0.002},
     "Q8_0": {0: 0.0003},
     "Q4_K": {0: 0.00015, 1: 0.0011},
-    "Q6_K": {-1: 0.000015},
+    "Q6_K": {-1: 0.0001},
 }
 # Rows that do not divide into blocks of 256 take these instead, as in llama.cpp's own files.
 _INSTEAD = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}
