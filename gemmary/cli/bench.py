@@ -105,7 +105,8 @@ def _rows(model: str | None, sizes: list[str], layout: str, table: str) -> list[
     if model is not None and sizes:
         raise typer.BadParameter("name a model or sizes, not both")
     if model is not None:
-        return [survey.file_row(model, _located(model))]
+        name = Path(model).name if Path(model).expanduser().exists() else model
+        return [survey.file_row(name, _located(model))]
     for name in sizes:
         if name not in SIZES:
             raise typer.BadParameter(f"there is no size {name!r}; there are {', '.join(SIZES)}")

@@ -84,8 +84,8 @@ def sentences(row: Row) -> list[str]:
     if row.ours.decode:
         speed = row.ours.decode * WORDS
         lines.append(
-            f"{row.name}: about {_digits(speed)} words a second; a reply of {REPLY} words takes "
-            f"{_digits(REPLY / speed)} s. {_needs(row)}{_download(row)}"
+            f"{row.name} ({row.layout}): about {_digits(speed)} words a second; a reply of {REPLY} words "
+            f"takes {_digits(REPLY / speed)} s. {_needs(row)}{_download(row)}"
         )
     if row.left_out:
         lines.append(f"{row.name}: {row.left_out}")
@@ -119,26 +119,40 @@ def _table(host: Machine, rows: list[Row]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("model", "formats"):
-        table.add_column(title, no_wrap=True)
-    titles = ("load", "read 512", "write", f"write {STREAMS} at once", "memory", "weights", "of bandwidth")
-    for title in titles:
-        table.add_column(title, justify="right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("model", overflow="fold")
+    titles = ("load\ns", "read\ntok/s", "write\ntok/s", f"{STREAMS} at once\ntok/s", "memory\nGB")
+    for title in (*titles, "weights\nGB", "pages\nGB", "reads\nGB/s"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        share = None if row.read_speed is None else f"{100 * row.read_speed / host.bandwidth:.0f} %"
-        table.add_row(row.name, row.layout, *_cells(row.ours), size(row.weight_bytes), share or "")
+        table.add_row(
+            row.name, *_cells(row.ours), _gigabytes(row.weight_bytes),
+            _gigabytes(row.ours.page_bytes), _reads(host, row),
+        )  # fmt: skip
         if row.peer:
-            table.add_row("", "llama.cpp", *_cells(row.peer))
-            table.add_row("", "ratio", "", *(_times(value) for value in _ratios(row).values()))
-    table.caption = "load in seconds; read, write: tokens a second"
+            table.add_row("llama.cpp", *_cells(row.peer))
+            table.add_row("ratio", "", *(_times(value) for value in _ratios(row).values()))
+    table.caption = (
+        "read: a prompt of 512 tokens; write: one text; memory: the peak\n"
+        "reads: weights while writing, and the share of what this machine can read"
+    )
     return table
 
 
 def _cells(speeds: Speeds) -> list[str]:
     numbers = (speeds.load_seconds, speeds.prefill, speeds.decode, speeds.batch)
-    peak = "" if speeds.peak_bytes is None else size(speeds.peak_bytes)
-    return [*("" if number is None else _digits(number) for number in numbers), peak]
+    return [*("" if number is None else _digits(number) for number in numbers), _gigabytes(speeds.peak_bytes)]
+
+
+def _reads(host: Machine, row: Row) -> str:
+    """How fast writing reads the weights, and which part of this machine's speed that is."""
+    if row.read_speed is None:
+        return ""
+    return f"{row.read_speed / 1e9:.1f} ({100 * row.read_speed / host.bandwidth:.0f} %)"
+
+
+def _gigabytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e9:.2f}"
 
 
 def _ratios(row: Row) -> dict[str, float | None]:

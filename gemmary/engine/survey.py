@@ -40,6 +40,7 @@ _TASKS: dict[str, Mapping[str, int]] = {
     "batch": {"streams": STREAMS, "tokens": BATCH, "past": PAST},
 }
 _PARTS = 4  # of the time for a model: loading, and each task
+_SHORTEST = 3.0  # seconds that a round may take even when time is up: less would measure noise
 Tell = Callable[[str, str], object]
 
 
@@ -118,30 +119,29 @@ class Survey:
     threads: int | None = None
     python: str | None = None
 
+    _pace: float = 0.0  # seconds a byte of weights, until the last model was ready; its tasks end on time
+
     def run(self, rows: list[Row]) -> None:
         """Fill in the rows. When it is interrupted, those that are done stay, and a part of the next."""
-        started, pace = time.perf_counter(), 0.0
+        started = time.perf_counter()
         for number, row in enumerate(rows):
-            begun = time.perf_counter()
-            left = self.budget - (begun - started)
-            row.left_out = self._reason(row, left, pace)
+            left = self.budget - (time.perf_counter() - started)
+            row.left_out = self._reason(row, left)
             if row.left_out:
                 continue
             try:
                 self._measure(row, max(left, 0.0) / (len(rows) - number) / _PARTS)
             except GemmaryError as fault:
                 row.left_out = str(fault)
-            pace = max(pace, (time.perf_counter() - begun) / row.weight_bytes)
 
-    def _reason(self, row: Row, left: float, pace: float) -> str | None:
-        """Why a row cannot be measured; `pace` is how many seconds a byte of weights took so far."""
+    def _reason(self, row: Row, left: float) -> str | None:
+        """Why a row cannot be measured."""
         needed = row.needed + (row.weight_bytes if self.python else 0)
         free = free_memory()
         if needed > free:
             return f"needs {_gigabytes(needed)} of memory, and {_gigabytes(free)} are free"
-        seconds = pace * row.weight_bytes
-        if self.all_sizes and seconds > left:
-            return f"would take about {seconds:.0f} s more: gemmary bench --size {row.name}"
+        if self.all_sizes and self._pace * row.weight_bytes > left:
+            return f"left out, to end in time: gemmary bench --size {row.name}"
         return None
 
     def _measure(self, row: Row, patience: float) -> None:
@@ -169,7 +169,7 @@ class Survey:
                 break
             self.tell(row.name, f"{_DOING[task]}, {number + 1} of {ROUNDS}")
             for (worker, speeds), speed in zip(sides, taken, strict=True):
-                done = worker.ask(task, limit=patience, **arguments)
+                done = worker.ask(task, limit=max(patience, _SHORTEST), **arguments)
                 speed.append(done["tokens"] / done["seconds"])
                 setattr(speeds, task, statistics.median(speed))
 
@@ -177,6 +177,7 @@ class Survey:
     def _sides(self, row: Row) -> Iterator[list[tuple[Worker, Speeds]]]:
         """The workers of a row, loaded and warm."""
         with ExitStack() as stack:
+            begun = time.perf_counter()
             job: dict[str, Any] = {"threads": self.threads}
             if row.path or self.python:
                 job["path"] = str(row.path or stack.enter_context(self._written(row)))
@@ -191,6 +192,7 @@ class Survey:
                 _remember(speeds, worker.about)
                 self.tell(row.name, "first steps (the first run ever compiles)")
                 worker.ask("warm", limit=1.0)
+            self._pace = (time.perf_counter() - begun) / row.weight_bytes
             yield sides
 
     @contextmanager
