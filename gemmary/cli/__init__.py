@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import GemmaryError
+from .bench import bench
 from .chat import chat
 from .library import list_, pull, rm
 from .show import show
@@ -25,6 +26,7 @@ app.command("show")(show)
 app.command("pull")(pull)
 app.command("list")(list_)
 app.command("rm")(rm)
+app.command("bench")(bench)
 
 
 def _version(wanted: bool) -> None:
@@ -48,6 +50,7 @@ def gemmary(
     gemmary chat -p "Why is the sky blue?"     one answer on stdout
     gemmary pull google/gemma-3-4b-it          fetch Google's 4B, in 4 bits
     gemmary show google/gemma-3-4b-it          its sizes, formats and memory
+    gemmary bench                              this machine's speed with each size, before any download
     """
 
 

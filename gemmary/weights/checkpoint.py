@@ -51,6 +51,11 @@ class Tensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._infos)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors as stored, without reading any."""
+        return sum(info.nbytes for info in self._infos.values())
+
 
 @dataclass(frozen=True)
 class Checkpoint:

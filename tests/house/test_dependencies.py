@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # Where the name to import is not the name to install. numba pins llvmlite to the one version it works with.
 IMPORTED_AS = {"numba": {"numba", "llvmlite"}}
+# Measured beside us, by a script that runs in a Python of theirs; nothing of ours needs them.
+PEERS = {"llama_cpp": "engine/llama_side.py"}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -26,9 +28,15 @@ def importable(distribution: str) -> set[str]:
 
 
 def imported() -> set[str]:
-    """Top-level names of everything that gemmary/ imports from outside."""
+    """Top-level names of everything that gemmary/ imports from outside; scripts for peers are apart."""
+    scripts = {ROOT / "gemmary" / script for script in PEERS.values()}
+    return names_in(set((ROOT / "gemmary").rglob("*.py")) - scripts)
+
+
+def names_in(files: set[Path]) -> set[str]:
+    """Top-level names of what files import from outside."""
     found: set[str] = set()
-    for path in (ROOT / "gemmary").rglob("*.py"):
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
@@ -44,6 +52,11 @@ EXTRAS = {extra: names(listed) for extra, listed in PROJECT["optional-dependenci
 def test_imports_are_declared() -> None:
     users = CORE.union(*(listed for extra, listed in EXTRAS.items() if extra != "dev"))
     assert imported() - set().union(*map(importable, users)) == set()
+
+
+@pytest.mark.parametrize(("peer", "script"), PEERS.items())
+def test_a_script_for_a_peer_needs_nothing_else(peer: str, script: str) -> None:
+    assert names_in({ROOT / "gemmary" / script}) == {peer}
 
 
 @pytest.mark.parametrize("distribution", sorted(CORE))

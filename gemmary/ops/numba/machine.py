@@ -6,7 +6,8 @@ import threading
 from functools import cache
 
 from .instructions import chosen
-from .team import Team, usable_cores
+from .team import Team
+from .team import usable_cores as usable_cores
 
 _here = threading.local()
 
