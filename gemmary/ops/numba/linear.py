@@ -36,13 +36,15 @@ _CACHED = 1 << 17  # bytes of strips that meet a tile of tokens before the next 
 class PackedLinear:
     """A weight [rows, columns]. `raw` are the file's bytes, maybe a memory map; `strips` what products read.
 
-    `strips` is None for floats. Of a quantized matrix `raw` is only needed to `fetch` rows.
+    `layout` names how strips lie; both are None for floats. Of a quantized matrix `raw` is only needed to
+    `fetch` rows.
     """
 
     format: Format
     raw: npt.NDArray[np.uint8]
     rows: int
     columns: int
+    layout: str | None = None
     strips: npt.NDArray[np.uint8] | None = None
 
     @classmethod
@@ -56,10 +58,10 @@ class PackedLinear:
         columns: int,
     ) -> PackedLinear:
         """Packed on all threads where it is quantized."""
-        strips = None if form.name in BYTES else pack(team, memory, form, raw, rows, columns)
-        if strips is None and raw.ctypes.data % 4:
-            raw = raw.copy()  # a file may place floats at odd addresses; words must be aligned
-        return cls(form, raw, rows, columns, strips)
+        if form.name not in BYTES:
+            return cls(form, raw, rows, columns, *pack(team, memory, form, raw, rows, columns))
+        # A file may place floats at odd addresses; words must be aligned.
+        return cls(form, raw.copy() if raw.ctypes.data % 4 else raw, rows, columns)
 
     @property
     def quantized(self) -> bool:
@@ -76,12 +78,11 @@ def multiply(
     tape: Tape, team: Team, weight: PackedLinear, x: np.ndarray, tokens: int, out: Floats, waits: bool
 ) -> None:
     """Put out [tokens, rows] = x W^T on a tape. x are codes for a quantized weight, else float32."""
-    if weight.quantized:
-        layout = LAYOUTS[weight.format.name]
-        strip_bytes = weight.columns // layout.columns * layout.nbytes
-        strips = -(-weight.rows // LANES)
+    if weight.layout is not None:
+        layout = LAYOUTS[weight.layout]
+        strip_bytes, strips = layout.strip_bytes(weight.columns), -(-weight.rows // LANES)
         tape.add(
-            _STRIPS[weight.format.name], min(strips, _PIECES * team.threads), waits,
+            _STRIPS[weight.layout], min(strips, _PIECES * team.threads), waits,
             strips=weight.strips, x=x, out=out, rows=weight.rows, tokens=tokens,
             blocks=weight.columns // layout.columns, strip_bytes=strip_bytes,
             token_bytes=weight.columns // 32 * TOKEN_BYTES, together=max(1, _CACHED // strip_bytes),

@@ -136,6 +136,11 @@ def _q4_0_row(source: int, target: int, row: int) -> None:
 
 
 @register_jitable
+def _int4_row(source: int, target: int, row: int) -> None:
+    _columns(source + 2, target, 4, row)
+
+
+@register_jitable
 def _two_halves(source: int, target: int, row: int) -> None:
     """Scale, and the offset with its sign turned."""
     _put16(target + 2 * row, _get16(source))
@@ -183,7 +188,7 @@ def _packer(pack_row: Any) -> Kernel:
         a = record(args)
         for strip in range(piece * a.strips // a.pieces, (piece + 1) * a.strips // a.pieces):
             for block in range(a.blocks):
-                target = a.target + (strip * a.blocks + block) * a.strip_block
+                target = a.target + strip * a.strip_bytes + block * a.strip_block
                 if a.rows < (strip + 1) * 16:
                     for at in range(0, a.strip_block, 4):
                         _put(target + at, 0)
@@ -192,11 +197,12 @@ def _packer(pack_row: Any) -> Kernel:
                     pack_row(source, target, row)
 
     fields = {"source": ADDRESS, "target": ADDRESS, "strips": COUNT, "rows": COUNT, "blocks": COUNT}
-    return kernel(**fields, file_block=COUNT, strip_block=COUNT, pieces=COUNT)(pack)
+    return kernel(**fields, file_block=COUNT, strip_block=COUNT, strip_bytes=COUNT, pieces=COUNT)(pack)
 
 
 _ROWS = {
     "Q4_0": _q4_0_row,
+    "INT4": _int4_row,
     "Q4_1": _q4_1_row,
     "Q5_0": _q5_0_row,
     "Q5_1": _q5_1_row,
@@ -208,21 +214,40 @@ _ROWS = {
 _PACKERS = {form: _packer(pack_row) for form, pack_row in _ROWS.items()}
 
 
+def layout_of(form: Format, raw: npt.NDArray[np.uint8], rows: int) -> str:
+    """The name of the strip layout for a matrix: Q4_0 whose rows have one scale each lies without the others."""
+    if form.name == "Q4_0":
+        scales = raw.reshape(rows, -1, form.nbytes)[:, :, :2]
+        if (scales[0] == scales[0, :1]).all() and (scales == scales[:, :1]).all():
+            return "INT4"
+    return form.name
+
+
 def pack(
     team: Team, memory: WeightMemory, form: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int
-) -> npt.NDArray[np.uint8]:
-    """Strips uint8 of a matrix [rows, columns] in file bytes, on all threads of the team."""
-    layout = LAYOUTS[form.name]
-    blocks, strips = columns // layout.columns, -(-rows // LANES)
-    packed = memory.take(strips * blocks * layout.nbytes)
-    a_slice = max(1, _SLICE // (blocks * layout.nbytes))
+) -> tuple[str, npt.NDArray[np.uint8]]:
+    """Layout and strips uint8 of a matrix [rows, columns] in file bytes, packed on all threads of the team."""
+    name = layout_of(form, raw, rows)
+    layout, strips = LAYOUTS[name], -(-rows // LANES)
+    strip_bytes = layout.strip_bytes(columns)
+    packed = memory.take(strips * strip_bytes)
+    a_slice = max(1, _SLICE // strip_bytes)
     for first in range(0, strips, a_slice):
-        count = min(a_slice, strips - first)
         tape = Tape()
         tape.add(
-            _PACKERS[form.name], 4 * team.threads, source=raw[first * LANES * form.row_bytes(columns) :],
-            target=packed[first * blocks * layout.nbytes :], strips=count, rows=rows - first * LANES,
-            blocks=blocks, file_block=form.nbytes, strip_block=layout.nbytes,
+            _PACKERS[name], 4 * team.threads, source=raw[first * LANES * form.row_bytes(columns) :],
+            target=packed[first * strip_bytes + (layout.header if layout.once else 0) :], strips=min(a_slice, strips - first),
+            rows=rows - first * LANES, blocks=columns // layout.columns, file_block=form.nbytes,
+            strip_block=layout.nbytes, strip_bytes=strip_bytes,
         )  # fmt: skip
         team.play(tape)
-    return packed
+    if layout.once:
+        _set_scales(packed.reshape(strips, strip_bytes), raw.reshape(rows, -1), rows)
+    return name, packed
+
+
+def _set_scales(strips: npt.NDArray[np.uint8], rows_of_raw: npt.NDArray[np.uint8], rows: int) -> None:
+    """The one scale of each row, sixteen side by side, at the head of each strip."""
+    scales = np.zeros((len(strips) * LANES, 2), np.uint8)
+    scales[:rows] = rows_of_raw[:, :2]
+    strips[:, : 2 * LANES] = scales.reshape(len(strips), 2 * LANES)

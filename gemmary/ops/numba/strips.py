@@ -37,13 +37,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """How blocks of one format lie: `header` bytes, then columns / 32 groups of `group_bytes`."""
+    """How blocks of one format lie: `header` bytes, then columns / 32 groups of `group_bytes`.
+
+    With `once` the header is not each block's but the strip's.
+    """
 
     columns: int
     header: int
     group_bytes: int
     read_header: Callable[[Emitter, Any, Value], tuple[Value, ...]]
     read_group: Callable[[Emitter, Any, Value, tuple[Value, ...]], Group]
+    once: bool = False
 
     @property
     def groups(self) -> int:
@@ -53,7 +57,11 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """Bytes of a block of sixteen rows."""
-        return self.header + self.groups * self.group_bytes
+        return (0 if self.once else self.header) + self.groups * self.group_bytes
+
+    def strip_bytes(self, columns: int) -> int:
+        """Bytes of a strip."""
+        return (self.header if self.once else 0) + columns // self.columns * self.nbytes
 
 
 def _same(number: int) -> Value:
@@ -104,6 +112,10 @@ def _q4_0(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group
     return Group(_nibbles(e, base, HALVES), (_halves(e, isa, base, 0),), zero=8)
 
 
+def _int4(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group:
+    return Group(_nibbles(e, base, 0), header, zero=8)
+
+
 def _q4_1(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group:
     scale, offset = (_halves(e, isa, base, HALVES * i) for i in (0, 1))
     return Group(_nibbles(e, base, 2 * HALVES), (scale,), negative_offset=offset)
@@ -146,7 +158,7 @@ def _q5_k(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group
     return Group(codes, (scale,), negative_offset=offset)
 
 
-def _q6_k_header(e: Emitter, isa: Any, base: Value) -> tuple[Value, ...]:
+def _one_half(e: Emitter, isa: Any, base: Value) -> tuple[Value, ...]:
     return (_halves(e, isa, base, 0),)
 
 
@@ -163,12 +175,13 @@ def _q6_k(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group
 
 LAYOUTS = {
     "Q4_0": Layout(32, 0, HALVES + 256, _nothing, _q4_0),
+    "INT4": Layout(32, HALVES, 256, _one_half, _int4, once=True),  # Q4_0 whose rows have one scale each
     "Q4_1": Layout(32, 0, 2 * HALVES + 256, _nothing, _q4_1),
     "Q5_0": Layout(32, 0, HALVES + 320, _nothing, _q5_0),
     "Q5_1": Layout(32, 0, 2 * HALVES + 320, _nothing, _q5_1),
     "Q8_0": Layout(32, 0, HALVES + 512, _nothing, _q8_0),
     "Q4_K": Layout(256, 2 * HALVES, 2 * LANES + 256, _k_header, _q4_k),
     "Q5_K": Layout(256, 2 * HALVES, 2 * LANES + 320, _k_header, _q5_k),
-    "Q6_K": Layout(256, HALVES, 2 * LANES + 384, _q6_k_header, _q6_k),
+    "Q6_K": Layout(256, HALVES, 2 * LANES + 384, _one_half, _q6_k),
 }
 

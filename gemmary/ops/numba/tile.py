@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-
-from .emit import F32, I32, LANES, VI, Emitter, Value, floats, inline, ints, ir
-from .instructions import chosen
-from .strips import LAYOUTS, Group, Layout
+from .emit import F32, I32, LANES, VI, Emitter, Value, floats, ints, ir
+from .strips import Group, Layout
 
 # A tile of M tokens holds for each 32 columns: codes int8 [8][M][4], then M each of: scale float32, minus the
 # sum of the codes int32, and minus the sums of the first and the second 16 codes.
@@ -26,9 +23,11 @@ def emit_tile(
 ) -> None:
     """out[m * row + lane] = strip at w times token m of the tile at x; row counts bytes."""
     totals = [e.variable(floats(0.0)) for _ in range(tokens)]
+    shared = layout.read_header(e, isa, w) if layout.once else ()
+    first = e.at(w, layout.header) if layout.once else w
     with e.loop(blocks) as i:
-        base = e.step(w, i, layout.nbytes)
-        header = layout.read_header(e, isa, base)
+        base = e.step(first, i, layout.nbytes)
+        header = shared if layout.once else layout.read_header(e, isa, base)
         tile = e.step(x, i, layout.groups * tokens * TOKEN_BYTES)
         if layout.groups == 1:
             _add_group(e, isa, layout.read_group(e, isa, base, header), tile, totals)
@@ -75,14 +74,3 @@ def _start(e: Emitter, zero: int, x: Value, minus_sum: int) -> Value:
     if not zero:
         return ints(0)
     return e.b.shl(e.splat(e.load(I32, x, minus_sum)), ir.Constant(VI, [zero.bit_length() - 1] * LANES))
-
-
-def tile(format: str, tokens: int) -> Any:
-    """Compiled form of `emit_tile`: (w, x, out, blocks, row)."""
-    layout = LAYOUTS[format]
-
-    def body(e: Emitter, w: Value, x: Value, out: Value, blocks: Value, row: Value) -> None:
-        emit_tile(e, chosen, layout, tokens, w, x, out, blocks, row)
-
-    body.__name__ = f"tile_{format.lower()}_{tokens}"
-    return inline(types.void, *([types.intp] * 5))(body)
