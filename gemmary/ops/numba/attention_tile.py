@@ -76,7 +76,7 @@ def _product(
     sums = [[e.variable(floats(0.0)) for _ in range(width)] for _ in a]
     with e.loop(end, begin) as i:
         at = e.b.add(b, e.b.mul(i, row))
-        vectors = [kind.widen(e, e.at(at, kind.size * LANES * w)) for w in range(width)]
+        vectors = kind.widen(e, at, width)
         for address, totals in zip(a, sums, strict=True):
             factor = e.splat(e.load(F32, e.step(address, i, 4)))
             for vector, total in zip(vectors, totals, strict=True):

@@ -47,6 +47,10 @@ class Emitter:
 
     def __init__(self, builder: Any) -> None:
         self.b = builder
+        # LLVM may turn a sum of two integers that is used as an address into a pointer made of either of them.
+        # Where that one later becomes the constant 0, it takes the access for one through a null pointer, and
+        # removes the code as unreachable, unless the function says that address 0 is like any other.
+        set.add(builder.function.attributes, "null_pointer_is_valid")  # a name that llvmlite does not know
 
     def at(self, address: Value, offset: int) -> Value:
         """address + offset bytes."""

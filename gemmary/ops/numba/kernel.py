@@ -17,6 +17,7 @@ from numba import carray, cfunc, from_dtype, types
 from numba.extending import intrinsic, register_jitable
 
 from ...formats import codecache as codecache  # says where compiled code is kept, before anything is compiled
+from .emit import Emitter
 
 ADDRESS, COUNT, NUMBER = np.intp, np.int64, np.float32  # kinds of arguments
 
@@ -66,7 +67,7 @@ def record(pointer: Any) -> Any:
 def _pointer(kind: Any, element: Any) -> Any:
     def define(_typing: Any, address: Any) -> Any:
         def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.inttoptr(args[0], element.as_pointer())
+            return Emitter(builder).b.inttoptr(args[0], element.as_pointer())
 
         return types.CPointer(kind)(types.intp), generate
 

@@ -19,11 +19,11 @@ _KERNEL, _ARGUMENTS, _PIECES, _WAITS, _TAKEN = range(_WORDS)
 
 
 class Tape:
-    """Instructions, and all arrays that they point to."""
+    """Instructions. They point to arrays that whoever adds them keeps alive."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, int, int, int]] = []
-        self._kept: list[Any] = []
+        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         self._packed: np.ndarray | None = None
 
     def add(self, kernel: Kernel, pieces: int | np.ndarray, waits: bool = True, **arguments: Any) -> None:
@@ -35,7 +35,7 @@ class Tape:
             arguments["pieces"] = pieces
         counted = pieces if isinstance(pieces, np.ndarray) else np.array([pieces], np.int64)
         record = kernel.arguments(**arguments)
-        self._kept.append((counted, record, arguments))
+        self._kept.append((counted, record))
         self._rows.append((kernel.address, address_of(record), address_of(counted), int(waits), 0))
         self._packed = None
 

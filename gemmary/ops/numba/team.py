@@ -14,12 +14,16 @@ from numba import njit, types
 
 from ...errors import GemmaryError
 from .kernel import address_of
-from .machine import usable_cores
 from .tape import Tape, play
 from .threads import NAPS, SPINS, exchange, give_way, pause, read
 
 _NUMBER, _WORDS, _COUNT, _SPINS, _ASLEEP = 16, 17, 18, 19, 32  # places in the shared state; 0 counts arrivals at barriers
 _APART = 16  # numbers between two threads' flags, so that they lie in cache lines of their own
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Team:
