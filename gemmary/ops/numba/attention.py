@@ -20,12 +20,12 @@ from .attention_tile import (
     ROW_BYTES,
     SCRATCH,
     begin_row,
-    clear,
     finish_row,
     fold_part,
     frame,
     leave_row,
-    page_rows,
+    place_row,
+    take_page,
 )
 from .emit import LANES
 from .kernel import ADDRESS, COUNT, NUMBER, Kernel, ints_at, kernel, record
@@ -34,10 +34,11 @@ from .tape import Tape
 from .threads import read
 
 ROWS = 48  # most query rows of a block: enough that a page comes from memory once and is used from the cache
-_FIELDS = 6  # of a block: first token, tokens, first page, pages, pages of blocks before, partial results before
-_TOKEN, _TOKENS, _PAGE, _PAGES, _TILE, _PART = range(_FIELDS)
+RUN = 4  # pages folded on their own before their result is folded into what came before; runs lie at multiples of it
+_FIELDS = 6  # of a block: first token, tokens, first page, end of pages, runs of blocks before, partial results before
+_TOKEN, _TOKENS, _PAGE, _END, _RUNS, _PARTS = range(_FIELDS)
+_PIECES_A_THREAD = 4  # fewer than this, and blocks are cut into runs
 _RECORDS = ROW_BYTES * ROWS
-_PIECES_A_THREAD = 4  # fewer than this, and blocks are cut into pages
 
 
 class Sight:
@@ -67,17 +68,17 @@ class Sight:
             mine[:tokens] = given
         self.first[:tokens] = 0 if self.window is None else np.maximum(pos - np.int32(self.window - 1), 0)
         most = max(1, ROWS * self.kv_heads // self.heads)
-        count, tiles, parts = _blocks(self.seq, self.first, self.last, tokens, most, self.blocks)
+        count, runs, parts = _blocks(self.seq, self.first, self.last, tokens, most, self.blocks)
         if cut is None:
             cut = count * self.kv_heads < _PIECES_A_THREAD * self.threads and parts <= self.room
         if cut and parts > self.room:
             raise ValueError(f"room for {self.room} partial results, and {parts} wanted")
         self.cut[0] = cut
         self.new_pieces[0] = count * self.kv_heads
-        self.pieces[0] = (tiles if cut else count) * self.kv_heads
+        self.pieces[0] = (runs if cut else count) * self.kv_heads
         self.fold_pieces[0] = tokens * self.heads if cut else 0
         if not cut:
-            work = self.blocks[:count, _TOKENS] * self.blocks[:count, _PAGES]
+            work = self.blocks[:count, _TOKENS] * (self.blocks[:count, _END] - self.blocks[:count, _PAGE])
             self.blocks[:count] = self.blocks[np.argsort(-work, kind="stable")]  # the longest first
 
 
@@ -85,20 +86,20 @@ class Sight:
 def _blocks(
     seq: Ints, first: Ints, last: Ints, tokens: int, most: int, blocks: Ints
 ) -> tuple[int, int, int]:
-    """Fill `blocks`; how many there are, the pages that they see, and partial results."""
-    count, tiles, parts, t = 0, 0, 0, 0
+    """Fill `blocks`; how many there are, the runs that they see, and partial results."""
+    count, runs, parts, t = 0, 0, 0, 0
     while t < tokens:
-        end, low, high = t, first[t], last[t]
-        while end < tokens and end < t + most and seq[end] == seq[t]:
-            low, high = min(low, first[end]), max(high, last[end])
-            end += 1
-        page = low // PAGE
-        pages = high // PAGE + 1 - page
-        blocks[count, _TOKEN], blocks[count, _TOKENS] = t, end - t
-        blocks[count, _PAGE], blocks[count, _PAGES] = page, pages
-        blocks[count, _TILE], blocks[count, _PART] = tiles, parts
-        count, tiles, parts, t = count + 1, tiles + pages, parts + pages * (end - t), end
-    return count, tiles, parts
+        after, low, high = t, first[t], last[t]
+        while after < tokens and after < t + most and seq[after] == seq[t]:
+            low, high = min(low, first[after]), max(high, last[after])
+            after += 1
+        page, end = low // PAGE, high // PAGE + 1
+        blocks[count, _TOKEN], blocks[count, _TOKENS] = t, after - t
+        blocks[count, _PAGE], blocks[count, _END] = page, end
+        blocks[count, _RUNS], blocks[count, _PARTS] = runs, parts
+        seen = (end - 1) // RUN - page // RUN + 1
+        count, runs, parts, t = count + 1, runs + seen, parts + seen * (after - t), after
+    return count, runs, parts
 
 
 def append(tape: Tape, sight: Sight, k: Floats, v: Floats, store: LayerPages, tables: Ints, kind: int) -> None:
@@ -118,7 +119,7 @@ def attend(
         _ATTEND[element_of(store)], sight.pieces, q=q, keys=store.keys, values=store.values,
         table=tables[:, kind], table_row=tables.strides[0], blocks=sight.blocks, seq=sight.seq, first=sight.first,
         last=sight.last, cut=sight.cut, parts=sight.parts, out=out, tokens=len(sight.seq), heads=sight.heads,
-        kv_heads=sight.kv_heads, head_dim=sight.head_dim, scale=scale,
+        kv_heads=sight.kv_heads, head_dim=sight.head_dim, threads=sight.threads, scale=scale,
     )  # fmt: skip
     tape.add(
         _FOLD, sight.fold_pieces, blocks=sight.blocks, first=sight.first, last=sight.last, parts=sight.parts,
@@ -127,12 +128,12 @@ def attend(
 
 
 @register_jitable(inline="always")
-def _cut(blocks: Ints, item: int) -> tuple[int, int]:
-    """Block and page of an item, where pages are pieces."""
-    block = 0
-    while item >= blocks[_FIELDS * block + _TILE] + blocks[_FIELDS * block + _PAGES]:
-        block += 1
-    return block, item - blocks[_FIELDS * block + _TILE]
+def _block_of_run(blocks: Ints, run: int) -> int:
+    """Where the block of the step's run number `run` begins in `blocks`."""
+    at = 0
+    while run >= blocks[at + _RUNS] + (blocks[at + _END] - 1) // RUN - blocks[at + _PAGE] // RUN + 1:
+        at += _FIELDS
+    return at
 
 
 def _attend(element: str) -> Kernel:
@@ -141,57 +142,55 @@ def _attend(element: str) -> Kernel:
         blocks = ints_at(a.blocks, a.tokens * _FIELDS)
         seq, first, last = ints_at(a.seq, a.tokens), ints_at(a.first, a.tokens), ints_at(a.last, a.tokens)
         head_dim, heads, shared = a.head_dim, a.heads, a.kv_heads
-        block, kv, tile = piece // shared, piece % shared, 0
-        group, cut = heads // shared, read(a.cut) != 0
+        item, kv, group, cut = piece // shared, piece % shared, heads // shared, read(a.cut) != 0
+        at = _block_of_run(blocks, item) if cut else _FIELDS * item
+        token, count, page, end = blocks[at + _TOKEN], blocks[at + _TOKENS] * group, blocks[at + _PAGE], blocks[at + _END]
+        run, behind = page // RUN, (end - 1) // RUN + 1
+        width, stride = head_dim + LANES, group
         if cut:
-            block, tile = _cut(blocks, block)
-        at = _FIELDS * block
-        token, tokens = blocks[at + _TOKEN], blocks[at + _TOKENS]
-        page, end = blocks[at + _PAGE], blocks[at + _PAGE] + blocks[at + _PAGES]
-        out, row0, pitch = a.out, token * heads, 4 * head_dim
-        if cut:
-            page, end = page + tile, page + tile + 1
-            out, pitch = a.parts, 4 * (head_dim + LANES)
-            row0 = (blocks[at + _PART] + tile * tokens) * heads
+            step = item - blocks[at + _RUNS]
+            run, behind, stride = run + step, run + step + 1, heads
+            parts = a.parts + 4 * width * ((blocks[at + _PARTS] + step * blocks[at + _TOKENS]) * heads + kv * group)
+            room = np.empty(0, np.float32)
+        else:
+            room = np.empty(count * width, np.float32)
+            parts = room.ctypes.data
+        rows, totals, scratch = frame(_RECORDS), frame(_RECORDS), frame(SCRATCH)
+        for r in range(count):
+            t, n = token + r // group, kv * group + r % group
+            place = 4 * head_dim * (t * heads + n)
+            sums = parts + 4 * width * (r // group * stride + r % group)
+            place_row(rows + ROW_BYTES * r, a.q + place, sums, first[t], last[t])
+            if not cut:
+                place_row(totals + ROW_BYTES * r, 0, a.out + place, 0, 0)
+                begin_row(totals + ROW_BYTES * r, head_dim)
         table = ints_at(a.table + np.int64(seq[token]) * a.table_row, end)
-        rows = frame(_RECORDS)
-        scratch = frame(SCRATCH)
-        count = tokens * group
-        for r in range(count):
-            t, n = r // group, kv * group + r % group
-            query = a.q + 4 * head_dim * ((token + t) * heads + n)
-            sums = out + pitch * (row0 + t * heads + n)
-            begin_row(rows + ROW_BYTES * r, query, sums, first[token + t], last[token + t])
-            clear(sums, head_dim)
         nbytes = size_of(element) * PAGE * head_dim
-        for p in range(page, end):
-            store = (np.int64(table[p]) * shared + kv) * nbytes
-            keys, values, base = a.keys + store, a.values + store, p * PAGE
-            r = 0
-            while r < count:
-                x, left = rows + ROW_BYTES * r, count - r
-                if left >= 6:
-                    page_rows(element, 6, x, keys, values, base, head_dim, a.scale, scratch)
-                    r += 6
-                elif left >= 4:
-                    page_rows(element, 4, x, keys, values, base, head_dim, a.scale, scratch)
-                    r += 4
-                elif left >= 2:
-                    page_rows(element, 2, x, keys, values, base, head_dim, a.scale, scratch)
-                    r += 2
-                else:
-                    page_rows(element, 1, x, keys, values, base, head_dim, a.scale, scratch)
-                    r += 1
-        for r in range(count):
-            if cut:
+        while run < behind:
+            for r in range(count):
+                begin_row(rows + ROW_BYTES * r, head_dim)
+            for p in range(max(page, run * RUN), min(end, run * RUN + RUN)):
+                # The first page of the next run is probably another thread's.
+                later = p + 1 + (RUN * (a.threads - 1) if cut and p % RUN == RUN - 1 else 0)
+                ahead = a.keys + (np.int64(table[min(later, end - 1)]) * shared + kv) * nbytes
+                store = (np.int64(table[p]) * shared + kv) * nbytes
+                take_page(
+                    element, rows, count, a.keys + store, a.values + store, p * PAGE, head_dim, a.scale,
+                    scratch, ahead,
+                )  # fmt: skip
+            for r in range(count):
                 leave_row(rows + ROW_BYTES * r, head_dim)
-            else:
-                finish_row(rows + ROW_BYTES * r, head_dim)
+                if not cut:
+                    fold_part(totals + ROW_BYTES * r, parts + 4 * width * r, head_dim)
+            run += 1
+        if not cut:
+            for r in range(count):
+                finish_row(totals + ROW_BYTES * r, head_dim)
 
     return kernel(
         q=ADDRESS, keys=ADDRESS, values=ADDRESS, table=ADDRESS, table_row=COUNT, blocks=ADDRESS, seq=ADDRESS,
         first=ADDRESS, last=ADDRESS, cut=ADDRESS, parts=ADDRESS, out=ADDRESS, tokens=COUNT, heads=COUNT,
-        kv_heads=COUNT, head_dim=COUNT, scale=NUMBER,
+        kv_heads=COUNT, head_dim=COUNT, threads=COUNT, scale=NUMBER,
     )(body)  # fmt: skip
 
 
@@ -229,12 +228,12 @@ def _FOLD(arguments: Any, piece: int) -> None:  # noqa: N802
     at = 0
     while t >= blocks[at + _TOKEN] + blocks[at + _TOKENS]:
         at += _FIELDS
-    row, sums = frame(ROW_BYTES), a.out + 4 * head_dim * piece
-    begin_row(row, 0, sums, 0, 0)
-    clear(sums, head_dim)
-    for p in range(first[t] // PAGE, last[t] // PAGE + 1):
-        tile = np.int64(p - blocks[at + _PAGE])
-        index = blocks[at + _PART] + tile * blocks[at + _TOKENS] + t - blocks[at + _TOKEN]
+    row = frame(ROW_BYTES)
+    place_row(row, 0, a.out + 4 * head_dim * piece, 0, 0)
+    begin_row(row, head_dim)
+    for run in range(first[t] // PAGE // RUN, last[t] // PAGE // RUN + 1):
+        step = np.int64(run - blocks[at + _PAGE] // RUN)
+        index = blocks[at + _PARTS] + step * blocks[at + _TOKENS] + t - blocks[at + _TOKEN]
         fold_part(row, a.parts + 4 * (head_dim + LANES) * (index * heads + n), head_dim)
     finish_row(row, head_dim)
 

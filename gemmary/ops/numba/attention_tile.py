@@ -18,6 +18,7 @@ from ..contract import PAGE
 from .emit import F32, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints, whole
 from .pagestore import ELEMENTS, Element
 
+CACHE_LINE = 64
 VECTORS = PAGE // LANES
 MOST = 6  # rows in registers at once: 24 sums, four vectors of keys, one factor
 SCRATCH = MOST * 4 * (PAGE + 2)  # bytes that `page_rows` needs: exponentials and two weights of each row
@@ -69,13 +70,27 @@ def _halved(e: Emitter, vectors: list[Value], join: Any) -> Value:
     return e.splat(e.b.extract_element(vector, ir.Constant(I32, 0)))
 
 
+def _prefetch(e: Emitter, address: Value) -> None:
+    """Ask for a line of memory, into the second cache."""
+    place = e.b.inttoptr(address, ir.IntType(8).as_pointer())
+    how = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to be read, second cache, data
+    e.call("llvm.prefetch.p0", ir.VoidType(), place, *how)
+
+
 def _product(
-    e: Emitter, kind: Element, a: list[Value], b: Value, row: Value, begin: Value, end: Value, width: int
+    e: Emitter, kind: Element, a: list[Value], b: Value, row: Value, begin: Value, end: Value, width: int,
+    ahead: Value,
 ) -> list[list[Value]]:
-    """For each a: the sum over i of a[i] * b[i, 0 : 16 * width], in order; b's rows are `row` bytes apart."""
+    """For each a: the sum over i of a[i] * b[i, 0 : 16 * width], in order; b's rows are `row` bytes apart.
+
+    Meanwhile `end` times as many bytes are fetched from `ahead` on into the cache.
+    """
+    share = kind.size * LANES * width
     sums = [[e.variable(floats(0.0)) for _ in range(width)] for _ in a]
     with e.loop(end, begin) as i:
         at = e.b.add(b, e.b.mul(i, row))
+        for line in range(0, share, CACHE_LINE):
+            _prefetch(e, e.at(e.step(ahead, i, share), line))
         vectors = kind.widen(e, at, width)
         for address, totals in zip(a, sums, strict=True):
             factor = e.splat(e.load(F32, e.step(address, i, 4)))
@@ -84,10 +99,10 @@ def _product(
     return [[e.b.load(total) for total in totals] for totals in sums]
 
 
-def _scores(e: Emitter, kind: Element, rows: list[Value], keys: Value, head_dim: Value, scale: Value, out: Value) -> None:
+def _scores(e: Emitter, kind: Element, rows: list[Value], keys: Value, head_dim: Value, scale: Value, out: Value, ahead: Value) -> None:
     """out float32 [rows, 64]: scale * (query . key) of some rows and all keys of a page."""
     queries = [e.load(I64, row, QUERY, 8) for row in rows]
-    sums = _product(e, kind, queries, keys, whole(kind.size * PAGE), whole(0), head_dim, VECTORS)
+    sums = _product(e, kind, queries, keys, whole(kind.size * PAGE), whole(0), head_dim, VECTORS, ahead)
     for m, totals in enumerate(sums):
         for w, total in enumerate(totals):
             e.store(e.b.fmul(total, scale), out, 4 * (PAGE * m + LANES * w))
@@ -129,12 +144,12 @@ def _take_in(e: Emitter, row: Value, peak: Value, total: Value) -> tuple[Value, 
 
 def _add_values(
     e: Emitter, kind: Element, rows: list[Value], powers: Value, values: Value, head_dim: Value,
-    low: Value, high: Value, weights: Value, column: Value, width: int,
+    low: Value, high: Value, weights: Value, ahead: Value, column: Value, width: int,
 ) -> None:  # fmt: skip
     """Fold keys low .. high - 1 into 16 * width columns of the rows' sums of values, from `column` on."""
     a = [e.at(powers, 4 * PAGE * m) for m in range(len(rows))]
     pitch = e.b.mul(head_dim, whole(kind.size))
-    sums = _product(e, kind, a, e.step(values, column, kind.size), pitch, low, high, width)
+    sums = _product(e, kind, a, e.step(values, column, kind.size), pitch, low, high, width, e.b.add(ahead, e.b.mul(column, whole(kind.size * PAGE))))
     for m, (row, totals) in enumerate(zip(rows, sums, strict=True)):
         old_weight, new_weight = (e.splat(e.load(F32, weights, 8 * m + 4 * i)) for i in (0, 1))
         at = e.step(e.load(I64, row, SUMS, 8), column, 4)
@@ -169,17 +184,17 @@ def _hull(e: Emitter, intervals: list[tuple[Value, Value]]) -> tuple[Value, Valu
 
 def _page_rows(
     e: Emitter, kind: Element, rows: list[Value], keys: Value, values: Value, base: Value, head_dim: Value,
-    scale: Value, scratch: Value,
+    scale: Value, scratch: Value, ahead: Value,
 ) -> None:  # fmt: skip
     intervals = [_interval(e, row, base) for row in rows]
     low, high = _hull(e, intervals)
     weights = e.at(scratch, 4 * PAGE * MOST)
     with e.b.if_then(e.b.icmp_signed("<", low, high)):
-        _scores(e, kind, rows, keys, head_dim, e.splat(scale), scratch)
+        _scores(e, kind, rows, keys, head_dim, e.splat(scale), scratch, values)
         for m, row in enumerate(rows):
             _soften(e, row, *intervals[m], e.at(scratch, 4 * PAGE * m), e.at(weights, 8 * m))
         blocks = e.b.sdiv(head_dim, whole(PAGE))
-        shared = (rows, scratch, values, head_dim, low, high, weights)
+        shared = (rows, scratch, values, head_dim, low, high, weights, ahead)
         with e.loop(blocks) as i:
             _add_values(e, kind, *shared, e.b.mul(i, whole(PAGE)), VECTORS)
         with e.loop(e.b.sdiv(head_dim, whole(LANES)), e.b.mul(blocks, whole(VECTORS))) as i:
@@ -187,36 +202,50 @@ def _page_rows(
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def page_rows(
-    _typing: Any, element: Any, count: Any, rows: Any, keys: Any, values: Any, base: Any, head_dim: Any, scale: Any, scratch: Any
+def take_page(
+    _typing: Any, element: Any, rows: Any, count: Any, keys: Any, values: Any, base: Any, head_dim: Any,
+    scale: Any, scratch: Any, ahead: Any,
 ) -> Any:  # fmt: skip
     """`count` rows (records at `rows`) take in a page: one head's keys and values, positions from `base` on.
 
-    scratch: SCRATCH bytes, overwritten.
+    scratch: SCRATCH bytes, overwritten. ahead: keys that will be wanted next, fetched into the cache meanwhile.
     """
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        e = Emitter(builder)
-        records = [e.at(args[2], ROW_BYTES * m) for m in range(count.literal_value)]
-        _page_rows(e, ELEMENTS[element.literal_value], records, *args[3:])
+        e, kind = Emitter(builder), ELEMENTS[element.literal_value]
+        rows, count, *page = args[1:]
+
+        def some(first: Value, number: int) -> None:
+            _page_rows(e, kind, [e.at(first, ROW_BYTES * m) for m in range(number)], *page)
+
+        full = e.b.sdiv(count, whole(MOST))
+        with e.loop(full) as i:
+            some(e.step(rows, i, ROW_BYTES * MOST), MOST)
+        row, left = e.step(rows, full, ROW_BYTES * MOST), e.b.srem(count, whole(MOST))
+        for number in (4, 2, 1):
+            enough = e.b.icmp_signed(">=", left, whole(number))
+            with e.b.if_then(enough):
+                some(row, number)
+            taken = e.b.select(enough, whole(number), whole(0))
+            row, left = e.step(row, taken, ROW_BYTES), e.b.sub(left, taken)
         return context.get_dummy_value()
 
-    numbers = [types.intp] * 5
-    return types.void(element, count, *numbers, types.float32, types.intp), generate
+    return types.void(element, *([types.intp] * 6), types.float32, types.intp, types.intp), generate
 
 
 @inline(types.void, *([types.intp] * 5))
-def begin_row(e: Emitter, row: Value, query: Value, sums: Value, first: Value, last: Value) -> None:
-    """Write the record of a row that has seen nothing; its sums of values, float32 [H], are to be zeroed."""
+def place_row(e: Emitter, row: Value, query: Value, sums: Value, first: Value, last: Value) -> None:
+    """Write a row's record, but for its state."""
     for field, number in ((QUERY, query), (SUMS, sums), (FIRST, first), (LAST, last)):
         e.store(number, row, field, 8)
-    e.store(ir.Constant(F32, LOWEST), row, STATE)
-    e.store(ir.Constant(F32, 0.0), row, STATE + 4)
 
 
 @inline(types.void, types.intp, types.intp)
-def clear(e: Emitter, sums: Value, head_dim: Value) -> None:
-    """Zero a sum of values."""
+def begin_row(e: Emitter, row: Value, head_dim: Value) -> None:
+    """A row has seen nothing: zero sums of values, and a state to match."""
+    e.store(ir.Constant(F32, LOWEST), row, STATE)
+    e.store(ir.Constant(F32, 0.0), row, STATE + 4)
+    sums = e.load(I64, row, SUMS, 8)
     with e.loop(e.b.sdiv(head_dim, whole(LANES))) as i:
         e.store(floats(0.0), e.step(sums, i, 4 * LANES))
 
