@@ -1,13 +1,16 @@
-"""The inner loops of attention: a few query rows against one page of 64 keys.
+"""The inner loops of attention: query rows against one page of 64 keys.
 
-Bit rules (docs/ops.md): a score sums over the head in order, one fused multiply-add a column, then is scaled; a
-page's exponentials are summed by a fixed tree of halves; its values are added in the order of positions. Pages are
-folded one after the other. So a row's result depends on the keys that it sees and on nothing else.
+Bit rules (docs/ops.md): a score sums over the head in order, one fused multiply-add a column, and is then scaled; a
+page's exponentials are summed by a fixed tree of halves; its values are added in the order of positions. What
+pages give is folded in their order. So a row's result depends on the keys that it sees and on nothing else.
 
+A row of a page that it sees nothing of changes by nothing but the sign of a zero, which `finish_row` evens out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -16,16 +19,22 @@ from numba.extending import intrinsic
 
 from ..contract import PAGE
 from .emit import F32, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints, whole
-from .pagestore import ELEMENTS, Element
+from .instructions import chosen
+from .isa import avx512
+from .pagestore import ELEMENTS, VECTORS, Element
 
-CACHE_LINE = 64
-VECTORS = PAGE // LANES
-MOST = 6  # rows in registers at once: 24 sums, four vectors of keys, one factor
-SCRATCH = MOST * 4 * (PAGE + 2)  # bytes that `page_rows` needs: exponentials and two weights of each row
-# A row's record: addresses of its query and of its sums of values (float32 [H]), the positions that it sees, and
-# its state: the largest score so far and the sum of exponentials, float32.
-QUERY, SUMS, FIRST, LAST, STATE, ROW_BYTES = range(0, 48, 8)
+MOST = 6  # rows in registers at once: with WIDTH vectors of each, all registers but a few
+WIDTH = (
+    VECTORS if chosen is avx512 else 1
+)  # vectors of a page's row at once; others have a quarter of the room
+SCRATCH = MOST * 4 * (PAGE + 2)  # bytes: exponentials and two weights of each row
 LOWEST = -3.4028234663852886e38  # the maximum of nothing: finite, so that no difference is NaN
+_CACHE_LINE = 64
+Read = Callable[[Value], Value]  # of an address: sixteen floats
+
+# A row's record: addresses of its query and of its sums of values (float32 [H]), first and last position that it
+# sees, and its state: the largest score so far and the sum of exponentials, float32.
+QUERY, SUMS, FIRST, LAST, STATE, ROW_BYTES = range(0, 48, 8)
 
 
 def emit_exp(e: Emitter, x: Value) -> Value:
@@ -49,17 +58,11 @@ def emit_fold(e: Emitter, old: Value, old_weight: Value, new: Value, new_weight:
     return e.fma(new, new_weight, e.b.fmul(old, old_weight))
 
 
-def emit_weights(e: Emitter, old: Value, new: Value) -> tuple[Value, Value, Value]:
-    """From two largest scores: the larger, and what the sums below each are multiplied by; one of them is 1."""
-    top = _larger(e, old, new)
-    return top, emit_exp(e, e.b.fsub(old, top)), emit_exp(e, e.b.fsub(new, top))
-
-
 def _larger(e: Emitter, a: Value, b: Value) -> Value:
     return e.b.select(e.b.fcmp_ordered(">", b, a), b, a)
 
 
-def _halved(e: Emitter, vectors: list[Value], join: Any) -> Value:
+def _halved(e: Emitter, vectors: list[Value], join: Callable[[Value, Value], Value]) -> Value:
     """The lower half of 64 lanes joined with the upper half, until one lane is left; that lane everywhere."""
     while len(vectors) > 1:
         half = len(vectors) // 2
@@ -70,28 +73,52 @@ def _halved(e: Emitter, vectors: list[Value], join: Any) -> Value:
     return e.splat(e.b.extract_element(vector, ir.Constant(I32, 0)))
 
 
-def _prefetch(e: Emitter, address: Value) -> None:
-    """Ask for a line of memory, into the second cache."""
-    place = e.b.inttoptr(address, ir.IntType(8).as_pointer())
-    how = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to be read, second cache, data
-    e.call("llvm.prefetch.p0", ir.VoidType(), place, *how)
+def _take_in(e: Emitter, row: Value, peak: Value, total: Value) -> tuple[Value, Value]:
+    """The row's state folded with (peak, total); by what its sums of values and the new ones are multiplied."""
+    old, old_total = (e.splat(e.load(F32, row, STATE + 4 * i)) for i in (0, 1))
+    top = _larger(e, old, peak)
+    a, b = emit_exp(e, e.b.fsub(old, top)), emit_exp(e, e.b.fsub(peak, top))
+    for i, x in enumerate((top, emit_fold(e, old_total, a, total, b))):
+        e.store(e.b.extract_element(x, ir.Constant(I32, 0)), row, STATE + 4 * i)
+    return a, b
+
+
+@dataclass(frozen=True)
+class _Page:
+    """One head's part of a page, and what all rows share; see `take_page`."""
+
+    kind: Element
+    keys: Value
+    values: Value
+    base: Value
+    head_dim: Value
+    scale: Value
+    scratch: Value
+    ahead: Value
+
+    def powers(self, e: Emitter, m: int) -> Value:
+        """Where the scores, later exponentials, of a row are: float32 [64]."""
+        return e.at(self.scratch, 4 * PAGE * m)
+
+    def weights(self, e: Emitter, m: int) -> Value:
+        """Where the two weights of a row are."""
+        return e.at(self.scratch, 4 * PAGE * MOST + 8 * m)
 
 
 def _product(
-    e: Emitter, kind: Element, a: list[Value], b: Value, row: Value, begin: Value, end: Value, width: int,
-    ahead: Value,
-) -> list[list[Value]]:
-    """For each a: the sum over i of a[i] * b[i, 0 : 16 * width], in order; b's rows are `row` bytes apart.
+    e: Emitter, a: list[Value], b: Value, pitch: Value, reads: list[Read], span: tuple[Value, Value],
+    ahead: tuple[Value, int],
+) -> list[list[Value]]:  # fmt: skip
+    """For each a, and each vector that `reads` make of row i of b: the sum over i in span of a[i] * vector, in order.
 
-    Meanwhile `end` times as many bytes are fetched from `ahead` on into the cache.
+    Rows are `pitch` bytes apart. Meanwhile memory is fetched: of ahead = (address, n), n bytes for each i.
     """
-    share = kind.size * LANES * width
-    sums = [[e.variable(floats(0.0)) for _ in range(width)] for _ in a]
-    with e.loop(end, begin) as i:
-        at = e.b.add(b, e.b.mul(i, row))
-        for line in range(0, share, CACHE_LINE):
-            _prefetch(e, e.at(e.step(ahead, i, share), line))
-        vectors = kind.widen(e, at, width)
+    sums = [[e.variable(floats(0.0)) for _ in reads] for _ in a]
+    with e.loop(span[1], span[0]) as i:
+        for line in range(0, ahead[1], _CACHE_LINE):
+            _fetch(e, e.at(e.step(ahead[0], i, ahead[1]), line))
+        row = e.b.add(b, e.b.mul(i, pitch))
+        vectors = [read(row) for read in reads]
         for address, totals in zip(a, sums, strict=True):
             factor = e.splat(e.load(F32, e.step(address, i, 4)))
             for vector, total in zip(vectors, totals, strict=True):
@@ -99,63 +126,86 @@ def _product(
     return [[e.b.load(total) for total in totals] for totals in sums]
 
 
-def _scores(e: Emitter, kind: Element, rows: list[Value], keys: Value, head_dim: Value, scale: Value, out: Value, ahead: Value) -> None:
-    """out float32 [rows, 64]: scale * (query . key) of some rows and all keys of a page."""
+def _reads(e: Emitter, kind: Element, first: int) -> list[Read]:
+    """Vectors first .. first + WIDTH - 1 of the 64 numbers at an address."""
+
+    def read(w: int) -> Read:
+        return lambda address: kind.widen(e, address, w)
+
+    return [read(w) for w in range(first, first + WIDTH)]
+
+
+def _fetch(e: Emitter, address: Value) -> None:
+    """Ask for a line of memory."""
+    how = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to be read, into the second cache, data
+    place = e.b.inttoptr(address, ir.IntType(8).as_pointer())
+    e.call("llvm.prefetch.p0", ir.VoidType(), place, *how)
+
+
+def _scores(e: Emitter, page: _Page, rows: list[Value]) -> None:
+    """scale * (query . key) of some rows and all keys; the page's values are fetched meanwhile."""
+    kind, size = page.kind, page.kind.size
     queries = [e.load(I64, row, QUERY, 8) for row in rows]
-    sums = _product(e, kind, queries, keys, whole(kind.size * PAGE), whole(0), head_dim, VECTORS, ahead)
-    for m, totals in enumerate(sums):
-        for w, total in enumerate(totals):
-            e.store(e.b.fmul(total, scale), out, 4 * (PAGE * m + LANES * w))
+    whole_head = (whole(0), page.head_dim)
+    for first in range(0, VECTORS, WIDTH):
+        ahead = e.b.add(page.values, e.b.mul(page.head_dim, whole(size * LANES * first)))
+        sums = _product(
+            e, queries, page.keys, whole(size * PAGE), _reads(e, kind, first), whole_head,
+            (ahead, size * LANES * WIDTH),
+        )  # fmt: skip
+        for m, totals in enumerate(sums):
+            for w, total in enumerate(totals):
+                e.store(e.b.fmul(total, page.scale), page.powers(e, m), 4 * LANES * (first + w))
 
 
-def _soften(e: Emitter, row: Value, low: Value, high: Value, powers: Value, weights: Value) -> None:
-    """Scores float32 [64] become exponentials, 0 outside low .. high - 1; the row's state takes them in.
-
-    weights float32 [2]: what the sum of values so far, and that of this page, are multiplied by.
-    """
-    seen = _seen(low, high, e)
-    parts = [e.load(VF, powers, 4 * LANES * w) for w in range(VECTORS)]
-    masked = [e.b.select(s, part, floats(LOWEST)) for s, part in zip(seen, parts, strict=True)]
+def _soften(e: Emitter, page: _Page, row: Value, m: int, low: Value, high: Value) -> None:
+    """Scores become exponentials, 0 outside low .. high - 1, and the row's state takes them in."""
+    seen = _seen(e, low, high)
+    scores = [e.load(VF, page.powers(e, m), 4 * LANES * w) for w in range(VECTORS)]
+    masked = [e.b.select(s, x, floats(LOWEST)) for s, x in zip(seen, scores, strict=True)]
     peak = _halved(e, masked, lambda a, b: _larger(e, a, b))
-    shifted = [emit_exp(e, e.b.fsub(part, peak)) for part in parts]
-    exponentials = [e.b.select(s, x, floats(0.0)) for s, x in zip(seen, shifted, strict=True)]
-    for w, x in enumerate(exponentials):
-        e.store(x, powers, 4 * LANES * w)
-    factors = _take_in(e, row, peak, _halved(e, exponentials, e.b.fadd))
-    for i, factor in enumerate(factors):
-        e.store(e.b.extract_element(factor, ir.Constant(I32, 0)), weights, 4 * i)
+    powers = [emit_exp(e, e.b.fsub(x, peak)) for x in scores]
+    powers = [e.b.select(s, x, floats(0.0)) for s, x in zip(seen, powers, strict=True)]
+    for w, x in enumerate(powers):
+        e.store(x, page.powers(e, m), 4 * LANES * w)
+    for i, weight in enumerate(_take_in(e, row, peak, _halved(e, powers, e.b.fadd))):
+        e.store(e.b.extract_element(weight, ir.Constant(I32, 0)), page.weights(e, m), 4 * i)
 
 
-def _seen(low: Value, high: Value, e: Emitter) -> list[Value]:
+def _seen(e: Emitter, low: Value, high: Value) -> list[Value]:
     """For each vector of keys: which lanes are in low .. high - 1."""
     first, count = (e.splat(e.b.trunc(x, I32)) for x in (low, e.b.sub(high, low)))
     lanes = [ir.Constant(VI, [LANES * w + lane for lane in range(LANES)]) for w in range(VECTORS)]
     return [e.b.icmp_unsigned("<", e.b.sub(lane, first), count) for lane in lanes]
 
 
-def _take_in(e: Emitter, row: Value, peak: Value, total: Value) -> tuple[Value, Value]:
-    """The row's state folded with (peak, total); what its sums of values are to be multiplied by."""
-    old, old_total = (e.splat(e.load(F32, row, STATE + 4 * i)) for i in (0, 1))
-    top, a, b = emit_weights(e, old, peak)
-    for i, x in enumerate((top, emit_fold(e, old_total, a, total, b))):
-        e.store(e.b.extract_element(x, ir.Constant(I32, 0)), row, STATE + 4 * i)
-    return a, b
+def _add_values(e: Emitter, page: _Page, rows: list[Value], span: tuple[Value, Value]) -> None:
+    """Fold the values of the keys in `span` into the rows' sums of values; the keys ahead are fetched meanwhile."""
+    blocks = e.b.sdiv(page.head_dim, whole(PAGE))
+    with e.loop(blocks) as i:
+        for first in range(0, VECTORS, WIDTH):
+            _add_columns(e, page, rows, span, e.b.mul(i, whole(PAGE)), first, _reads(e, page.kind, first))
+    with e.loop(e.b.sdiv(page.head_dim, whole(LANES)), e.b.mul(blocks, whole(VECTORS))) as i:
+        alone = [lambda address: page.kind.widen_alone(e, address)]
+        _add_columns(e, page, rows, span, e.b.mul(i, whole(LANES)), 0, alone)
 
 
-def _add_values(
-    e: Emitter, kind: Element, rows: list[Value], powers: Value, values: Value, head_dim: Value,
-    low: Value, high: Value, weights: Value, ahead: Value, column: Value, width: int,
+def _add_columns(
+    e: Emitter, page: _Page, rows: list[Value], span: tuple[Value, Value], column: Value, first: int,
+    reads: list[Read],
 ) -> None:  # fmt: skip
-    """Fold keys low .. high - 1 into 16 * width columns of the rows' sums of values, from `column` on."""
-    a = [e.at(powers, 4 * PAGE * m) for m in range(len(rows))]
-    pitch = e.b.mul(head_dim, whole(kind.size))
-    sums = _product(e, kind, a, e.step(values, column, kind.size), pitch, low, high, width, e.b.add(ahead, e.b.mul(column, whole(kind.size * PAGE))))
+    """As many vectors of columns as `reads`, from column + 16 * first on; `reads` want the address of `column`."""
+    size = page.kind.size
+    ahead = e.step(page.ahead, e.b.add(column, whole(LANES * first)), size * PAGE)
+    sums = _product(
+        e, [page.powers(e, m) for m in range(len(rows))], e.step(page.values, column, size),
+        e.b.mul(page.head_dim, whole(size)), reads, span, (ahead, size * LANES * len(reads)),
+    )  # fmt: skip
     for m, (row, totals) in enumerate(zip(rows, sums, strict=True)):
-        old_weight, new_weight = (e.splat(e.load(F32, weights, 8 * m + 4 * i)) for i in (0, 1))
-        at = e.step(e.load(I64, row, SUMS, 8), column, 4)
+        a, b = (e.splat(e.load(F32, page.weights(e, m), 4 * i)) for i in (0, 1))
+        at = e.at(e.step(e.load(I64, row, SUMS, 8), column, 4), 4 * LANES * first)
         for w, total in enumerate(totals):
-            folded = emit_fold(e, e.load(VF, at, 4 * LANES * w), old_weight, total, new_weight)
-            e.store(folded, at, 4 * LANES * w)
+            e.store(emit_fold(e, e.load(VF, at, 4 * LANES * w), a, total, b), at, 4 * LANES * w)
 
 
 def _interval(e: Emitter, row: Value, base: Value) -> tuple[Value, Value]:
@@ -172,7 +222,7 @@ def _held(e: Emitter, x: Value, least: Value) -> Value:
 
 
 def _hull(e: Emitter, intervals: list[tuple[Value, Value]]) -> tuple[Value, Value]:
-    """The interval around all that are not empty; low > high where all are."""
+    """The interval around all that are not empty; its low is above its high where all are."""
     least, most = whole(PAGE), whole(0)
     for low, high in intervals:
         empty = e.b.icmp_signed("==", low, high)
@@ -182,46 +232,35 @@ def _hull(e: Emitter, intervals: list[tuple[Value, Value]]) -> tuple[Value, Valu
     return least, most
 
 
-def _page_rows(
-    e: Emitter, kind: Element, rows: list[Value], keys: Value, values: Value, base: Value, head_dim: Value,
-    scale: Value, scratch: Value, ahead: Value,
-) -> None:  # fmt: skip
-    intervals = [_interval(e, row, base) for row in rows]
+def _take_rows(e: Emitter, page: _Page, rows: list[Value]) -> None:
+    """Some rows take in a page. Nothing is read where none sees anything of it."""
+    intervals = [_interval(e, row, page.base) for row in rows]
     low, high = _hull(e, intervals)
-    weights = e.at(scratch, 4 * PAGE * MOST)
     with e.b.if_then(e.b.icmp_signed("<", low, high)):
-        _scores(e, kind, rows, keys, head_dim, e.splat(scale), scratch, values)
+        _scores(e, page, rows)
         for m, row in enumerate(rows):
-            _soften(e, row, *intervals[m], e.at(scratch, 4 * PAGE * m), e.at(weights, 8 * m))
-        blocks = e.b.sdiv(head_dim, whole(PAGE))
-        shared = (rows, scratch, values, head_dim, low, high, weights, ahead)
-        with e.loop(blocks) as i:
-            _add_values(e, kind, *shared, e.b.mul(i, whole(PAGE)), VECTORS)
-        with e.loop(e.b.sdiv(head_dim, whole(LANES)), e.b.mul(blocks, whole(VECTORS))) as i:
-            _add_values(e, kind, *shared, e.b.mul(i, whole(LANES)), 1)
+            _soften(e, page, row, m, *intervals[m])
+        _add_values(e, page, rows, (low, high))
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def take_page(
+def _take_page(
     _typing: Any, element: Any, rows: Any, count: Any, keys: Any, values: Any, base: Any, head_dim: Any,
     scale: Any, scratch: Any, ahead: Any,
 ) -> Any:  # fmt: skip
-    """`count` rows (records at `rows`) take in a page: one head's keys and values, positions from `base` on.
-
-    scratch: SCRATCH bytes, overwritten. ahead: keys that will be wanted next, fetched into the cache meanwhile.
-    """
+    kind = ELEMENTS[element.literal_value]
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        e, kind = Emitter(builder), ELEMENTS[element.literal_value]
-        rows, count, *page = args[1:]
+        e = Emitter(builder)
+        _, row, count, keys, values, base, head_dim, scale, scratch, ahead = args
+        page = _Page(kind, keys, values, base, head_dim, e.splat(scale), scratch, ahead)
 
         def some(first: Value, number: int) -> None:
-            _page_rows(e, kind, [e.at(first, ROW_BYTES * m) for m in range(number)], *page)
+            _take_rows(e, page, [e.at(first, ROW_BYTES * m) for m in range(number)])
 
-        full = e.b.sdiv(count, whole(MOST))
+        full, left = e.b.sdiv(count, whole(MOST)), e.b.srem(count, whole(MOST))
         with e.loop(full) as i:
-            some(e.step(rows, i, ROW_BYTES * MOST), MOST)
-        row, left = e.step(rows, full, ROW_BYTES * MOST), e.b.srem(count, whole(MOST))
+            some(e.step(row, i, ROW_BYTES * MOST), MOST)
+        row = e.step(row, full, ROW_BYTES * MOST)
         for number in (4, 2, 1):
             enough = e.b.icmp_signed(">=", left, whole(number))
             with e.b.if_then(enough):
@@ -233,6 +272,12 @@ def take_page(
     return types.void(element, *([types.intp] * 6), types.float32, types.intp, types.intp), generate
 
 
+# (element, rows, count, keys, values, base, head_dim, scale, scratch, ahead): `count` rows, whose records are at
+# `rows`, take in a page: one head's keys and values, positions from `base` on. SCRATCH bytes at `scratch` are
+# overwritten; the keys at `ahead` are fetched into the cache meanwhile.
+take_page: Any = intrinsic(prefer_literal=True)(_take_page)
+
+
 @inline(types.void, *([types.intp] * 5))
 def place_row(e: Emitter, row: Value, query: Value, sums: Value, first: Value, last: Value) -> None:
     """Write a row's record, but for its state."""
@@ -242,7 +287,7 @@ def place_row(e: Emitter, row: Value, query: Value, sums: Value, first: Value, l
 
 @inline(types.void, types.intp, types.intp)
 def begin_row(e: Emitter, row: Value, head_dim: Value) -> None:
-    """A row has seen nothing: zero sums of values, and a state to match."""
+    """A row has seen nothing: its sums of values are 0, and its state fits."""
     e.store(ir.Constant(F32, LOWEST), row, STATE)
     e.store(ir.Constant(F32, 0.0), row, STATE + 4)
     sums = e.load(I64, row, SUMS, 8)
@@ -254,12 +299,12 @@ def begin_row(e: Emitter, row: Value, head_dim: Value) -> None:
 def leave_row(e: Emitter, row: Value, head_dim: Value) -> None:
     """Write the row's state behind its sums of values: a partial result."""
     state = e.load(I64, row, STATE)
-    e.store(state, e.step(e.load(I64, row, SUMS, 8), head_dim, 4), 0, 4)
+    e.store(state, e.step(e.load(I64, row, SUMS, 8), head_dim, 4))
 
 
 @inline(types.void, types.intp, types.intp, types.intp)
 def fold_part(e: Emitter, row: Value, part: Value, head_dim: Value) -> None:
-    """Fold a partial result of one page (float32 [H], then its state) into a row."""
+    """Fold a partial result (float32 [H], then its state) into a row."""
     state = e.step(part, head_dim, 4)
     a, b = _take_in(e, row, *(e.splat(e.load(F32, state, 4 * i)) for i in (0, 1)))
     sums = e.load(I64, row, SUMS, 8)
@@ -270,7 +315,7 @@ def fold_part(e: Emitter, row: Value, part: Value, head_dim: Value) -> None:
 
 @inline(types.void, types.intp, types.intp)
 def finish_row(e: Emitter, row: Value, head_dim: Value) -> None:
-    """Sums of values / sum of exponentials, in place. -0 counts as 0: masked keys may turn one into the other."""
+    """Sums of values / sum of exponentials, in place; -0 counts as 0."""
     total = e.splat(e.load(F32, row, STATE + 4))
     sums = e.load(I64, row, SUMS, 8)
     with e.loop(e.b.sdiv(head_dim, whole(LANES))) as i:
@@ -278,14 +323,14 @@ def finish_row(e: Emitter, row: Value, head_dim: Value) -> None:
         e.store(e.b.fdiv(e.b.fadd(e.load(VF, at), floats(0.0)), total), at)
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def frame(_typing: Any, nbytes: Any) -> Any:
-    """The address of that many bytes of the running kernel's frame, on a cache line's border."""
-
+def _frame(_typing: Any, nbytes: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         with builder.goto_entry_block():
             place = builder.alloca(ir.IntType(8), size=whole(nbytes.literal_value))
-            place.align = 64
+            place.align = _CACHE_LINE
         return builder.ptrtoint(place, I64)
 
     return types.intp(nbytes), generate
+
+
+frame: Any = intrinsic(prefer_literal=True)(_frame)  # (n) -> address of n bytes of the running kernel's frame

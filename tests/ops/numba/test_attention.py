@@ -10,12 +10,13 @@ from numba import njit, types
 
 from gemmary.errors import UnsupportedModelError
 from gemmary.ops.contract import GLOBAL, PAGE, LayerPages
-from gemmary.ops.numba.attention import RUN, Sight, append, attend
+from gemmary.ops.numba.attention import append, attend
 from gemmary.ops.numba.attention_tile import emit_exp
 from gemmary.ops.numba.emit import VF, Emitter, Value, inline
 from gemmary.ops.numba.kernel import address_of
 from gemmary.ops.numba.pagestore import ELEMENTS, pages
 from gemmary.ops.numba.scalar import exp
+from gemmary.ops.numba.sight import RUN, Sight
 from gemmary.ops.numba.tape import Tape
 from gemmary.ops.numba.team import Team
 
@@ -45,14 +46,17 @@ class Texts:
     """Random queries, keys and values of a few texts, and pages for them among pages of nobody."""
 
     def __init__(
-        self, lengths: Sequence[int], heads: int = 2, shared: int = 1, head_dim: int = 16, element: str = "BF16"
+        self,
+        lengths: Sequence[int],
+        heads: int = 2,
+        shared: int = 1,
+        head_dim: int = 16,
+        element: str = "BF16",
     ) -> None:
         rng = np.random.default_rng([*lengths, heads, head_dim])
         self.lengths, self.heads, self.shared, self.head_dim = lengths, heads, shared, head_dim
         self.q = [rng.normal(size=(n, heads * head_dim)).astype(np.float32) for n in lengths]
-        self.k, self.v = (
-            [bf16(rng.normal(size=(n, shared * head_dim))) for n in lengths] for _ in range(2)
-        )
+        self.k, self.v = ([bf16(rng.normal(size=(n, shared * head_dim))) for n in lengths] for _ in range(2))
         counts = [-(-n // PAGE) for n in lengths]
         order = rng.permutation(sum(counts) + 3).astype(np.int32)
         self.tables = np.full((len(lengths), 2, max(counts)), -1, np.int32)
@@ -83,7 +87,7 @@ class Texts:
         )
         seq = np.repeat(np.arange(len(new)), new).astype(np.int32)
         room = len(seq) * self.tables.shape[2]
-        sight = Sight(window, self.heads, self.shared, self.head_dim, threads, len(seq), room)
+        sight = Sight(window, (self.heads, self.shared, self.head_dim), threads, len(seq), room)
         out, tape = np.full_like(q, np.nan), Tape()
         append(tape, sight, k, v, self.store, self.tables, GLOBAL)
         attend(tape, sight, q, self.store, self.tables, GLOBAL, scale, out)
@@ -124,7 +128,16 @@ def test_one_text(window: int | None, element: str, cut: bool) -> None:
 
 
 SHAPES = [(4, 1, h) for h in (16, 32, 48, 64, 80, 128, 256)]
-SHAPES += [(1, 1, 64), (2, 2, 16), (5, 1, 48), (6, 2, 128), (7, 1, 32), (16, 1, 256), (32, 1, 64), (48, 1, 16)]
+SHAPES += [
+    (1, 1, 64),
+    (2, 2, 16),
+    (5, 1, 48),
+    (6, 2, 128),
+    (7, 1, 32),
+    (16, 1, 256),
+    (32, 1, 64),
+    (48, 1, 16),
+]
 
 
 @CUTS
@@ -166,7 +179,9 @@ def test_scores_too_large_for_exp() -> None:
 
 @pytest.mark.parametrize(("heads", "shared", "head_dim"), [(4, 1, 64), (2, 2, 80), (8, 4, 16), (16, 1, 32)])
 @pytest.mark.parametrize("window", [20, 100, 64 * RUN, None])
-def test_a_token_depends_on_what_it_sees_only(window: int | None, heads: int, shared: int, head_dim: int) -> None:
+def test_a_token_depends_on_what_it_sees_only(
+    window: int | None, heads: int, shared: int, head_dim: int
+) -> None:
     """Bit for bit: in one step or many, with other texts, cut into runs of pages or not, on any threads."""
     lengths = [64 * RUN + 90, 66, 1]
 
@@ -316,7 +331,7 @@ def _scalar_exps(x: np.ndarray, out: np.ndarray) -> None:
 def test_few_tokens_late_in_a_text_are_cut() -> None:
     """Into runs of pages, where there are too few blocks for the threads and room for partial results."""
     one, many = np.zeros(1, np.int32), np.arange(200, dtype=np.int32)
-    sight = Sight(None, 4, 1, 16, 2, 200, 30)
+    sight = Sight(None, (4, 1, 16), 2, 200, 30)
     sight.look(one, one + 64 * RUN * 30 - 1, one + 64 * RUN * 30 - 1)
     assert (sight.cut[0], sight.pieces[0], sight.fold_pieces[0]) == (1, 30, 4)
     sight.look(one, one + 64 * RUN * 30, one + 64 * RUN * 30)
@@ -330,4 +345,4 @@ def test_few_tokens_late_in_a_text_are_cut() -> None:
 @pytest.mark.parametrize(("heads", "shared", "head_dim"), [(2, 1, 24), (3, 2, 16), (64, 1, 16)])
 def test_shapes_that_do_not_work(heads: int, shared: int, head_dim: int) -> None:
     with pytest.raises(UnsupportedModelError, match="heads"):
-        Sight(None, heads, shared, head_dim, 1, 1, 0)
+        Sight(None, (heads, shared, head_dim), 1, 1, 0)
