@@ -1,9 +1,9 @@
 """Softmax attention over pages of 64 keys, as kernels of a tape.
 
-Bit rules: each page gives a row a partial result, a largest score, a sum of exponentials and a sum of values
-(`attention_tile`). These are folded in the order of pages, in runs of RUN pages that begin at multiples of RUN; what
-runs give is folded in their order. Whether one thread does all of a row or each run is a piece (`sight`), a row's
-bits are the same.
+Bit rules: each page gives a row a largest score, a sum of exponentials and a sum of values
+(`attention_tile`). These are folded in the order of pages, in runs of RUN pages that begin at multiples of
+RUN; what runs give is folded in their order. Whether one thread does all of a row or each run is a piece
+(`sight`), a row's bits are the same.
 """
 
 from __future__ import annotations
@@ -14,17 +14,8 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ..contract import PAGE, Floats, Ints, LayerPages
-from .attention_tile import (
-    ROW_BYTES,
-    SCRATCH,
-    begin_row,
-    finish_row,
-    fold_part,
-    frame,
-    leave_row,
-    place_row,
-    take_page,
-)
+from .attention_row import ROW_BYTES, begin_row, finish_row, fold_part, frame, leave_row, place_row
+from .attention_tile import SCRATCH, take_page
 from .emit import LANES
 from .kernel import ADDRESS, COUNT, NUMBER, Kernel, ints_at, kernel, record
 from .pagestore import ELEMENTS, element_of, size_of, store_token

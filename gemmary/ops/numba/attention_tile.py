@@ -1,10 +1,12 @@
 """The inner loops of attention: query rows against one page of 64 keys.
 
-Bit rules (docs/ops.md): a score sums over the head in order, one fused multiply-add a column, and is then scaled; a
-page's exponentials are summed by a fixed tree of halves; its values are added in the order of positions. What
-pages give is folded in their order. So a row's result depends on the keys that it sees and on nothing else.
+Bit rules (docs/ops.md): a score sums over the head in order, one fused multiply-add a column, and is then
+scaled; a page's exponentials are summed by a fixed tree of halves; its values are added in the order of
+positions. What pages give is folded in their order. So a row's result depends on the keys that it sees and
+on nothing else.
 
-A row of a page that it sees nothing of changes by nothing but the sign of a zero, which `finish_row` evens out.
+Masked keys count as 0 times their values, and pages without a visible key as nothing at all: that changes
+no more than the sign of a zero, which `finish_row` evens out.
 """
 
 from __future__ import annotations
@@ -18,48 +20,16 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..contract import PAGE
-from .emit import F32, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints, whole
+from .attention_row import FIRST, LAST, LOWEST, QUERY, ROW_BYTES, SUMS, emit_exp, emit_fold, larger, take_in
+from .emit import F32, I32, I64, LANES, VF, VI, Emitter, Value, floats, whole
 from .instructions import chosen
 from .isa import avx512
 from .pagestore import ELEMENTS, VECTORS, Element
 
-MOST = 6  # rows in registers at once: with WIDTH vectors of each, all registers but a few
-WIDTH = (
-    VECTORS if chosen is avx512 else 1
-)  # vectors of a page's row at once; others have a quarter of the room
+MOST = 6  # rows in registers at once
 SCRATCH = MOST * 4 * (PAGE + 2)  # bytes: exponentials and two weights of each row
-LOWEST = -3.4028234663852886e38  # the maximum of nothing: finite, so that no difference is NaN
 _CACHE_LINE = 64
 Read = Callable[[Value], Value]  # of an address: sixteen floats
-
-# A row's record: addresses of its query and of its sums of values (float32 [H]), first and last position that it
-# sees, and its state: the largest score so far and the sum of exponentials, float32.
-QUERY, SUMS, FIRST, LAST, STATE, ROW_BYTES = range(0, 48, 8)
-
-
-def emit_exp(e: Emitter, x: Value) -> Value:
-    """`scalar.exp` in sixteen lanes, the same bits."""
-    x = e.b.select(e.b.fcmp_ordered("<", x, floats(-87.0)), floats(-87.0), x)
-    x = e.b.select(e.b.fcmp_ordered(">", x, floats(88.0)), floats(88.0), x)
-    shifted = e.fma(x, floats(1.4426950408889634), floats(12582912.0))
-    n = e.b.fsub(shifted, floats(12582912.0))
-    r = e.fma(n, floats(2.12194440e-4), e.fma(n, floats(-0.693359375), x))
-    p = floats(1.9875691500e-4)
-    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5):
-        p = e.fma(p, r, floats(c))
-    p = e.fma(p, e.b.fmul(r, r), e.b.fadd(r, floats(1.0)))
-    # n is in the low bits of `shifted`; the shift leaves nothing else of it.
-    power = e.b.add(e.b.shl(e.cast(shifted, VI), ints(23)), ints(127 << 23))
-    return e.b.fmul(p, e.cast(power, VF))
-
-
-def emit_fold(e: Emitter, old: Value, old_weight: Value, new: Value, new_weight: Value) -> Value:
-    """new * new_weight + old * old_weight: the second product is rounded, then the sum, once."""
-    return e.fma(new, new_weight, e.b.fmul(old, old_weight))
-
-
-def _larger(e: Emitter, a: Value, b: Value) -> Value:
-    return e.b.select(e.b.fcmp_ordered(">", b, a), b, a)
 
 
 def _halved(e: Emitter, vectors: list[Value], join: Callable[[Value, Value], Value]) -> Value:
@@ -71,16 +41,6 @@ def _halved(e: Emitter, vectors: list[Value], join: Callable[[Value, Value], Val
     while vector.type.count > 1:
         vector = join(*e.parts(vector, vector.type.count // 2))
     return e.splat(e.b.extract_element(vector, ir.Constant(I32, 0)))
-
-
-def _take_in(e: Emitter, row: Value, peak: Value, total: Value) -> tuple[Value, Value]:
-    """The row's state folded with (peak, total); by what its sums of values and the new ones are multiplied."""
-    old, old_total = (e.splat(e.load(F32, row, STATE + 4 * i)) for i in (0, 1))
-    top = _larger(e, old, peak)
-    a, b = emit_exp(e, e.b.fsub(old, top)), emit_exp(e, e.b.fsub(peak, top))
-    for i, x in enumerate((top, emit_fold(e, old_total, a, total, b))):
-        e.store(e.b.extract_element(x, ir.Constant(I32, 0)), row, STATE + 4 * i)
-    return a, b
 
 
 @dataclass(frozen=True)
@@ -109,9 +69,9 @@ def _product(
     e: Emitter, a: list[Value], b: Value, pitch: Value, reads: list[Read], span: tuple[Value, Value],
     ahead: tuple[Value, int],
 ) -> list[list[Value]]:  # fmt: skip
-    """For each a, and each vector that `reads` make of row i of b: the sum over i in span of a[i] * vector, in order.
+    """For each a, and each vector that `reads` make of row i of b: the sum of a[i] * vector, in order.
 
-    Rows are `pitch` bytes apart. Meanwhile memory is fetched: of ahead = (address, n), n bytes for each i.
+    i goes over `span`; rows are `pitch` bytes apart. Of ahead = (address, n), n bytes are fetched for each i.
     """
     sums = [[e.variable(floats(0.0)) for _ in reads] for _ in a]
     with e.loop(span[1], span[0]) as i:
@@ -126,13 +86,18 @@ def _product(
     return [[e.b.load(total) for total in totals] for totals in sums]
 
 
-def _reads(e: Emitter, kind: Element, first: int) -> list[Read]:
-    """Vectors first .. first + WIDTH - 1 of the 64 numbers at an address."""
+def _width(rows: int) -> int:
+    """Vectors of 64 numbers to multiply at once: sums must fit the registers, and hide their own latency."""
+    return VECTORS if chosen is avx512 else {1: VECTORS, 2: VECTORS // 2}.get(rows, 1)
+
+
+def _reads(e: Emitter, kind: Element, first: int, width: int) -> list[Read]:
+    """Vectors first .. first + width - 1 of the 64 numbers at an address."""
 
     def read(w: int) -> Read:
         return lambda address: kind.widen(e, address, w)
 
-    return [read(w) for w in range(first, first + WIDTH)]
+    return [read(w) for w in range(first, first + width)]
 
 
 def _fetch(e: Emitter, address: Value) -> None:
@@ -146,12 +111,12 @@ def _scores(e: Emitter, page: _Page, rows: list[Value]) -> None:
     """scale * (query . key) of some rows and all keys; the page's values are fetched meanwhile."""
     kind, size = page.kind, page.kind.size
     queries = [e.load(I64, row, QUERY, 8) for row in rows]
-    whole_head = (whole(0), page.head_dim)
-    for first in range(0, VECTORS, WIDTH):
+    span, width = (whole(0), page.head_dim), _width(len(rows))
+    for first in range(0, VECTORS, width):
         ahead = e.b.add(page.values, e.b.mul(page.head_dim, whole(size * LANES * first)))
         sums = _product(
-            e, queries, page.keys, whole(size * PAGE), _reads(e, kind, first), whole_head,
-            (ahead, size * LANES * WIDTH),
+            e, queries, page.keys, whole(size * PAGE), _reads(e, kind, first, width), span,
+            (ahead, size * LANES * width),
         )  # fmt: skip
         for m, totals in enumerate(sums):
             for w, total in enumerate(totals):
@@ -163,12 +128,12 @@ def _soften(e: Emitter, page: _Page, row: Value, m: int, low: Value, high: Value
     seen = _seen(e, low, high)
     scores = [e.load(VF, page.powers(e, m), 4 * LANES * w) for w in range(VECTORS)]
     masked = [e.b.select(s, x, floats(LOWEST)) for s, x in zip(seen, scores, strict=True)]
-    peak = _halved(e, masked, lambda a, b: _larger(e, a, b))
+    peak = _halved(e, masked, lambda a, b: larger(e, a, b))
     powers = [emit_exp(e, e.b.fsub(x, peak)) for x in scores]
     powers = [e.b.select(s, x, floats(0.0)) for s, x in zip(seen, powers, strict=True)]
     for w, x in enumerate(powers):
         e.store(x, page.powers(e, m), 4 * LANES * w)
-    for i, weight in enumerate(_take_in(e, row, peak, _halved(e, powers, e.b.fadd))):
+    for i, weight in enumerate(take_in(e, row, peak, _halved(e, powers, e.b.fadd))):
         e.store(e.b.extract_element(weight, ir.Constant(I32, 0)), page.weights(e, m), 4 * i)
 
 
@@ -180,11 +145,12 @@ def _seen(e: Emitter, low: Value, high: Value) -> list[Value]:
 
 
 def _add_values(e: Emitter, page: _Page, rows: list[Value], span: tuple[Value, Value]) -> None:
-    """Fold the values of the keys in `span` into the rows' sums of values; the keys ahead are fetched meanwhile."""
-    blocks = e.b.sdiv(page.head_dim, whole(PAGE))
+    """Fold the values of the keys in `span` into the rows' sums; the keys ahead are fetched meanwhile."""
+    blocks, width = e.b.sdiv(page.head_dim, whole(PAGE)), _width(len(rows))
     with e.loop(blocks) as i:
-        for first in range(0, VECTORS, WIDTH):
-            _add_columns(e, page, rows, span, e.b.mul(i, whole(PAGE)), first, _reads(e, page.kind, first))
+        for first in range(0, VECTORS, width):
+            reads = _reads(e, page.kind, first, width)
+            _add_columns(e, page, rows, span, e.b.mul(i, whole(PAGE)), first, reads)
     with e.loop(e.b.sdiv(page.head_dim, whole(LANES)), e.b.mul(blocks, whole(VECTORS))) as i:
         alone = [lambda address: page.kind.widen_alone(e, address)]
         _add_columns(e, page, rows, span, e.b.mul(i, whole(LANES)), 0, alone)
@@ -194,7 +160,7 @@ def _add_columns(
     e: Emitter, page: _Page, rows: list[Value], span: tuple[Value, Value], column: Value, first: int,
     reads: list[Read],
 ) -> None:  # fmt: skip
-    """As many vectors of columns as `reads`, from column + 16 * first on; `reads` want the address of `column`."""
+    """The same for some vectors of columns, from column + 16 * first; `reads` want the address of `column`."""
     size = page.kind.size
     ahead = e.step(page.ahead, e.b.add(column, whole(LANES * first)), size * PAGE)
     sums = _product(
@@ -272,65 +238,7 @@ def _take_page(
     return types.void(element, *([types.intp] * 6), types.float32, types.intp, types.intp), generate
 
 
-# (element, rows, count, keys, values, base, head_dim, scale, scratch, ahead): `count` rows, whose records are at
-# `rows`, take in a page: one head's keys and values, positions from `base` on. SCRATCH bytes at `scratch` are
-# overwritten; the keys at `ahead` are fetched into the cache meanwhile.
+# (element, rows, count, keys, values, base, head_dim, scale, scratch, ahead): `count` rows, whose records are
+# at `rows`, take in a page: one head's keys and values, positions from `base` on. SCRATCH bytes at `scratch`
+# are overwritten; the keys at `ahead` are fetched into the cache meanwhile.
 take_page: Any = intrinsic(prefer_literal=True)(_take_page)
-
-
-@inline(types.void, *([types.intp] * 5))
-def place_row(e: Emitter, row: Value, query: Value, sums: Value, first: Value, last: Value) -> None:
-    """Write a row's record, but for its state."""
-    for field, number in ((QUERY, query), (SUMS, sums), (FIRST, first), (LAST, last)):
-        e.store(number, row, field, 8)
-
-
-@inline(types.void, types.intp, types.intp)
-def begin_row(e: Emitter, row: Value, head_dim: Value) -> None:
-    """A row has seen nothing: its sums of values are 0, and its state fits."""
-    e.store(ir.Constant(F32, LOWEST), row, STATE)
-    e.store(ir.Constant(F32, 0.0), row, STATE + 4)
-    sums = e.load(I64, row, SUMS, 8)
-    with e.loop(e.b.sdiv(head_dim, whole(LANES))) as i:
-        e.store(floats(0.0), e.step(sums, i, 4 * LANES))
-
-
-@inline(types.void, types.intp, types.intp)
-def leave_row(e: Emitter, row: Value, head_dim: Value) -> None:
-    """Write the row's state behind its sums of values: a partial result."""
-    state = e.load(I64, row, STATE)
-    e.store(state, e.step(e.load(I64, row, SUMS, 8), head_dim, 4))
-
-
-@inline(types.void, types.intp, types.intp, types.intp)
-def fold_part(e: Emitter, row: Value, part: Value, head_dim: Value) -> None:
-    """Fold a partial result (float32 [H], then its state) into a row."""
-    state = e.step(part, head_dim, 4)
-    a, b = _take_in(e, row, *(e.splat(e.load(F32, state, 4 * i)) for i in (0, 1)))
-    sums = e.load(I64, row, SUMS, 8)
-    with e.loop(e.b.sdiv(head_dim, whole(LANES))) as i:
-        at = e.step(sums, i, 4 * LANES)
-        e.store(emit_fold(e, e.load(VF, at), a, e.load(VF, e.step(part, i, 4 * LANES)), b), at)
-
-
-@inline(types.void, types.intp, types.intp)
-def finish_row(e: Emitter, row: Value, head_dim: Value) -> None:
-    """Sums of values / sum of exponentials, in place; -0 counts as 0."""
-    total = e.splat(e.load(F32, row, STATE + 4))
-    sums = e.load(I64, row, SUMS, 8)
-    with e.loop(e.b.sdiv(head_dim, whole(LANES))) as i:
-        at = e.step(sums, i, 4 * LANES)
-        e.store(e.b.fdiv(e.b.fadd(e.load(VF, at), floats(0.0)), total), at)
-
-
-def _frame(_typing: Any, nbytes: Any) -> Any:
-    def generate(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        with builder.goto_entry_block():
-            place = builder.alloca(ir.IntType(8), size=whole(nbytes.literal_value))
-            place.align = _CACHE_LINE
-        return builder.ptrtoint(place, I64)
-
-    return types.intp(nbytes), generate
-
-
-frame: Any = intrinsic(prefer_literal=True)(_frame)  # (n) -> address of n bytes of the running kernel's frame

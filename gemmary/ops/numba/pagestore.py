@@ -1,7 +1,8 @@
 """Keys and values as pages hold them: element formats, storage, and writing new tokens.
 
-A page has 64 positions of every key/value head: keys [P, K, H, 64], transposed, so that one column of sixteen keys
-is a vector, and values [P, K, 64, H]. How 64 numbers side by side lie in their bytes is the format's affair.
+A page has 64 positions of every key/value head: keys [P, K, H, 64], transposed, so that one column of
+sixteen keys is a vector, and values [P, K, 64, H]. How 64 numbers side by side lie in their bytes is the
+format's affair.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ _HALVES = ir.VectorType(I16, LANES)
 class Element:
     """How numbers lie in a page: 64 together, or sixteen alone where a head's width leaves them over.
 
-    `widen(e, address, w)` is vector w of 64 as floats; `narrow(e, vectors)` is what is stored for four vectors;
-    `widen_alone` and `narrow_alone` are the same for sixteen. `place(e, i)` is where number i of 64 lies.
+    `widen(e, address, w)` is vector w of 64 as floats; `narrow(e, vectors)` is what is stored for four
+    vectors; `widen_alone` and `narrow_alone` are the same for sixteen. `place(e, i)`: where number i of 64
+    lies.
     """
 
     dtype: type[np.generic]
@@ -44,8 +46,8 @@ class Element:
         return np.dtype(self.dtype).itemsize
 
 
-# bf16: of 32 numbers, i and 16 + i share a 32-bit word, the first in its lower half. So a shift and a mask make two
-# vectors of floats out of one of words.
+# bf16: of 32 numbers, i and 16 + i share a 32-bit word, the first in its lower half. So a shift and a mask
+# make two vectors of floats out of one of words.
 
 
 def _widen_bf16(e: Emitter, address: Value, w: int) -> Value:
@@ -130,8 +132,8 @@ def _store_token(
 
 size_of: Any = intrinsic(prefer_literal=True)(_size_of)  # (element) -> bytes of a number
 
-# (element, k, v, keys, values, slot, head_dim): write k and v, addresses of float32 [H], to position `slot` of the
-# part of a page that is one head's, at `keys` and `values`.
+# (element, k, v, keys, values, slot, head_dim): write k and v, addresses of float32 [H], to position `slot`
+# of one head's part of a page, at `keys` and `values`.
 store_token: Any = intrinsic(prefer_literal=True)(_store_token)
 
 

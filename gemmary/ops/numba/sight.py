@@ -1,8 +1,9 @@
 """What the tokens of a step see, and how that work is cut into pieces.
 
-What a token sees is one interval of positions of its own text. Tokens of one text that follow each other make a block.
-A piece is a block and a key/value head: every page is read once for all of the block's queries. Where that gives
-too few pieces for the threads (a token a step, late in a long text), a piece is a run of pages of a block.
+What a token sees is one interval of positions of its own text. Tokens of one text that follow each other
+make a block. A piece is a block and a key/value head: every page is read once for all of the block's
+queries. Where that gives too few pieces for the threads (a token a step, late in a long text), a piece is a
+run of its pages.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ ROWS = 48  # most query rows of a block: enough that a page comes from memory on
 RUN = 4  # pages of a run; runs begin at multiples of it
 _PIECES_A_THREAD = 4  # with fewer, blocks are cut
 
-FIELDS = 6  # of a block: first token, tokens, first page, end of pages, runs of blocks before, partial results before
+# A block: its first token, tokens, first page, end of pages; runs and partial results of blocks before it.
+FIELDS = 6
 TOKEN, TOKENS, PAGES, END, RUNS, PARTS = range(FIELDS)
 
 
 class Sight:
     """The work of attention in one kind of layers. It stays where it is, for tapes; `look` renews it.
 
-    There is room for `tokens` tokens a step, and for `parts` partial results: one a token and run of pages, of
-    4 * heads * (head_dim + 16) bytes each. Without room nothing is cut. One Sight serves all layers of its kind.
+    There is room for `tokens` tokens a step, and for `parts` partial results: one for each token and run of
+    pages, 4 * heads * (head_dim + 16) bytes. Without room nothing is cut. One serves all layers of a kind.
     """
 
     def __init__(
         self, window: int | None, heads: tuple[int, int, int], threads: int, tokens: int, parts: int
     ) -> None:
-        """heads: query heads, key/value heads, their width. UnsupportedModelError where the kernels cannot do these."""
+        """heads: query heads, key/value heads, width. UnsupportedModelError where the kernels cannot do them."""
         self.heads, self.kv_heads, self.head_dim = heads
         _check(*heads)
         self.window, self.threads, self.room = window, threads, parts
@@ -42,7 +44,10 @@ class Sight:
         self.parts = np.empty(parts * self.heads * (self.head_dim + LANES), np.float32)
 
     def look(self, seq: Ints, pos: Ints, last: Ints, cut: bool | None = None) -> None:
-        """The tokens of a step [T]: sequence, position, last position seen. `cut` forces or forbids cutting."""
+        """The tokens of a step [T]: sequence, position, last position seen. `cut`: must blocks be, or not?
+
+        ValueError where they must be and there is no room for the partial results.
+        """
         tokens = len(seq)
         for mine, given in ((self.seq, seq), (self.pos, pos), (self.last, last)):
             mine[:tokens] = given
