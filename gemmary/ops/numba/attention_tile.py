@@ -160,7 +160,7 @@ def _add_columns(
     e: Emitter, page: _Page, rows: list[Value], span: tuple[Value, Value], column: Value, first: int,
     reads: list[Read],
 ) -> None:  # fmt: skip
-    """The same for some vectors of columns, from column + 16 * first; `reads` want the address of `column`."""
+    """The same for some vectors of columns, from column + 16 * first; `reads` want `column`'s address."""
     size = page.kind.size
     ahead = e.step(page.ahead, e.b.add(column, whole(LANES * first)), size * PAGE)
     sums = _product(

@@ -34,7 +34,7 @@ class Sight:
     def __init__(
         self, window: int | None, heads: tuple[int, int, int], threads: int, tokens: int, parts: int
     ) -> None:
-        """heads: query heads, key/value heads, width. UnsupportedModelError where the kernels cannot do them."""
+        """heads: query heads, key/value heads, width. UnsupportedModelError where kernels cannot do them."""
         self.heads, self.kv_heads, self.head_dim = heads
         _check(*heads)
         self.window, self.threads, self.room = window, threads, parts
@@ -55,7 +55,7 @@ class Sight:
         most = max(1, ROWS * self.kv_heads // self.heads)
         count, runs, parts = _blocks(self.seq, self.first, self.last, tokens, most, self.blocks)
         if cut is None:
-            few = count * self.kv_heads < _PIECES_A_THREAD * self.threads
+            few = 1 < self.threads and count * self.kv_heads < _PIECES_A_THREAD * self.threads
             cut = few and count < runs and parts <= self.room
         if cut and parts > self.room:
             raise ValueError(f"room for {self.room} partial results, and {parts} wanted")

@@ -31,7 +31,8 @@ CUTS = pytest.mark.parametrize("cut", [False, True])
 def bf16(x: np.ndarray) -> np.ndarray:
     """Rounded to eight bits, ties to even."""
     mantissa, exponent = np.frexp(x.astype(np.float64))
-    return np.ldexp(np.rint(mantissa * 256) / 256, exponent).astype(np.float32)
+    nearest: np.ndarray = np.ldexp(np.rint(mantissa * 256) / 256, exponent)
+    return nearest.astype(np.float32)
 
 
 def damage(store: LayerPages) -> None:
