@@ -1,129 +1,175 @@
-"""Softmax attention over pages of 64 keys.
+"""Softmax attention over pages of 64 keys, as kernels of a tape.
 
-What a token sees is one interval of positions [first, last]. Scores are summed over H in order, exponentials
-in 64 lanes (lane = position mod 64) and a fixed tree, values in the order of positions: the result of a token
-does not depend on what else is in the step, nor on where the step began.
+Bit rules: each page gives a row a largest score, a sum of exponentials and a sum of values
+(`attention_tile`). These are folded in the order of pages, in runs of RUN pages that begin at multiples of
+RUN; what runs give is folded in their order. Whether one thread does all of a row or each run is a piece
+(`sight`), a row's bits are the same.
 """
 
 from __future__ import annotations
 
-import numpy as np
 from typing import Any
-from numba import njit, carray
 
-from ..contract import PAGE
-from .scalar import exp, fma
-from .kernel import *
-from .kernel import _floats
+import numpy as np
+from numba.extending import register_jitable
 
-_ZERO = np.float32(0)
+from ..contract import PAGE, Floats, Ints, LayerPages
+from .attention_row import ROW_BYTES, begin_row, finish_row, fold_part, frame, leave_row, place_row
+from .attention_tile import SCRATCH, take_page
+from .emit import LANES
+from .kernel import ADDRESS, COUNT, NUMBER, Kernel, ints_at, kernel, record
+from .pagestore import ELEMENTS, element_of, size_of, store_token
+from .sight import END, FIELDS, PAGES, PARTS, ROWS, RUN, RUNS, TOKEN, TOKENS, Sight
+from .tape import Tape
+from .threads import read
+
+_RECORDS = ROW_BYTES * ROWS
 
 
-@njit(cache=True, nogil=True)
 def append(
-    k: np.ndarray, v: np.ndarray, keys: np.ndarray, values: np.ndarray,
-    tables: np.ndarray, seq: np.ndarray, pos: np.ndarray,
-) -> None:  # fmt: skip
-    """Write k, v [T, K*H] into the pages; keys are stored transposed."""
-    _, shared, head, _ = keys.shape
-    for t in range(len(pos)):
-        page, slot = tables[seq[t], pos[t] // PAGE], pos[t] % PAGE
-        for g in range(shared):
-            for h in range(head):
-                keys[page, g, h, slot] = k[t, g * head + h]
-                values[page, g, slot, h] = v[t, g * head + h]
+    tape: Tape, sight: Sight, k: Floats, v: Floats, store: LayerPages, tables: Ints, kind: int
+) -> None:
+    """Write k, v [T, K*H] of the tokens in `sight` into the pages; tables [S, 2, n] as in `Step`."""
+    tape.add(
+        _APPEND[element_of(store)], sight.new_pieces, k=k, v=v, keys=store.keys, values=store.values,
+        table=tables[:, kind], table_row=tables.strides[0], blocks=sight.blocks, seq=sight.seq,
+        pos=sight.pos, tokens=len(sight.seq), kv_heads=sight.kv_heads, head_dim=sight.head_dim,
+    )  # fmt: skip
 
 
-@njit(inline="always")
-def _score_page(
-    q: np.ndarray, at: int, scale: np.float32, keys: np.ndarray, page: int, group: int,
-    scores: np.ndarray, offset: int,
-) -> None:  # fmt: skip
-    """scores[offset + j] = scale * q . key j, for all 64 slots of a page."""
-    for j in range(PAGE):
-        scores[offset + j] = _ZERO
-    for h in range(keys.shape[2]):
-        x = q[at + h]
-        for j in range(PAGE):
-            scores[offset + j] = fma(x, keys[page, group, h, j], scores[offset + j])
-    for j in range(PAGE):
-        scores[offset + j] = np.float32(scores[offset + j] * scale)
+def attend(
+    tape: Tape, sight: Sight, q: Floats, store: LayerPages, tables: Ints, kind: int, scale: float, out: Floats
+) -> None:
+    """out [T, N*H] from q [T, N*H]: softmax of scale * (q . k) over what each token in `sight` sees, times v.
+
+    Keys and values, those of the step too, are in the pages.
+    """
+    tape.add(
+        _ATTEND[element_of(store)], sight.pieces, q=q, keys=store.keys, values=store.values,
+        table=tables[:, kind], table_row=tables.strides[0], blocks=sight.blocks, seq=sight.seq,
+        first=sight.first, last=sight.last, cut=sight.cut, parts=sight.parts, out=out, scale=scale,
+        tokens=len(sight.seq), heads=sight.heads, kv_heads=sight.kv_heads, head_dim=sight.head_dim,
+        threads=sight.threads,
+    )  # fmt: skip
+    tape.add(
+        _FOLD, sight.fold_pieces, blocks=sight.blocks, first=sight.first, last=sight.last, parts=sight.parts,
+        out=out, tokens=len(sight.seq), heads=sight.heads, head_dim=sight.head_dim,
+    )  # fmt: skip
 
 
-@njit(inline="always")
-def _exponentials(scores: np.ndarray, low: int, high: int, lanes: np.ndarray) -> np.float32:
-    """Replace scores[low:high] by e^(score - max) and the rest by 0; return their sum."""
-    peak = scores[low]
-    for j in range(low, high):
-        peak = max(peak, scores[j])
-    for j in range(low):
-        scores[j] = _ZERO
-    for j in range(high, len(scores)):
-        scores[j] = _ZERO
-    for j in range(low, high):
-        scores[j] = exp(np.float32(scores[j] - peak))
-    for j in range(PAGE):
-        lanes[j] = _ZERO
-    for start in range(0, len(scores), PAGE):
-        for j in range(PAGE):
-            lanes[j] = np.float32(lanes[j] + scores[start + j])
-    width = PAGE // 2
-    while width:
-        for j in range(width):
-            lanes[j] = np.float32(lanes[j] + lanes[j + width])
-        width //= 2
-    return lanes[0]
+@register_jitable(inline="always")
+def _block_of_run(blocks: Ints, run: int) -> int:
+    """Where the block that has run number `run` of the step begins in `blocks`."""
+    at = 0
+    while run >= blocks[at + RUNS] + (blocks[at + END] - 1) // RUN - blocks[at + PAGES] // RUN + 1:
+        at += FIELDS
+    return at
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def attend_items(
-    q: np.ndarray, keys: np.ndarray, values: np.ndarray, tables: np.ndarray, seq: np.ndarray,
-    first: np.ndarray, last: np.ndarray, scale: np.float32, begin: int, end: int, out: np.ndarray,
-) -> None:  # fmt: skip
-    """Items begin..end of `attend`: item = token * heads + head."""
-    _, shared, head, _ = keys.shape
-    heads = q.shape[1] // head
-    flat = q.reshape(-1)
-    lanes = np.empty(PAGE, np.float32)
-    for item in range(begin, end):
-        t, n = item // heads, item % heads
-        group = n // (heads // shared)
-        tile, behind = first[t] // PAGE, last[t] // PAGE + 1
-        scores = np.empty((behind - tile) * PAGE, np.float32)
-        for p in range(tile, behind):
-            page = tables[seq[t], p]
-            _score_page(flat, item * head, scale, keys, page, group, scores, (p - tile) * PAGE)
-        low, high = first[t] - tile * PAGE, last[t] + 1 - tile * PAGE
-        total = _exponentials(scores, low, high, lanes)
-        for h in range(head):
-            out[t, n * head + h] = _ZERO
-        for j in range(low, high):
-            page, slot = tables[seq[t], tile + j // PAGE], j % PAGE
-            weight = scores[j]
-            for h in range(head):
-                out[t, n * head + h] = fma(weight, values[page, group, slot, h], out[t, n * head + h])
-        for h in range(head):
-            out[t, n * head + h] = np.float32(out[t, n * head + h] / total)
+@register_jitable(inline="always")
+def _part(parts: int, blocks: Ints, at: int, run: int, row: int, heads: int, head_dim: int) -> int:
+    """Where the partial result of a run is; run and row (token * heads + head) count within the block."""
+    return parts + 4 * (head_dim + LANES) * ((blocks[at + PARTS] + run * blocks[at + TOKENS]) * heads + row)
 
 
+def _attend(element: str) -> Kernel:
+    def body(arguments: Any, piece: int) -> None:
+        a = record(arguments)
+        blocks = ints_at(a.blocks, a.tokens * FIELDS)
+        seq, first, last = ints_at(a.seq, a.tokens), ints_at(a.first, a.tokens), ints_at(a.last, a.tokens)
+        heads, head_dim, kv, group = a.heads, a.head_dim, piece % a.kv_heads, a.heads // a.kv_heads
+        cut, item = read(a.cut) != 0, piece // a.kv_heads
+        at = _block_of_run(blocks, item) if cut else FIELDS * item
+        token, page, end = blocks[at + TOKEN], blocks[at + PAGES], blocks[at + END]
+        run, behind, step = page // RUN, (end - 1) // RUN + 1, 0
+        if cut:
+            step = item - blocks[at + RUNS]
+            run, behind = run + step, run + step + 1
+        count = blocks[at + TOKENS] * group
+        rows, totals, scratch = frame(_RECORDS), frame(_RECORDS), frame(SCRATCH)
+        width = head_dim + LANES
+        room = np.empty(0 if cut else count * width, np.float32)
+        for r in range(count):
+            t, n = r // group, kv * group + r % group
+            place = 4 * head_dim * ((token + t) * heads + n)
+            sums = room.ctypes.data + 4 * width * r
+            if cut:
+                sums = _part(a.parts, blocks, at, step, t * heads + n, heads, head_dim)
+            place_row(rows + ROW_BYTES * r, a.q + place, sums, first[token + t], last[token + t])
+            if not cut:
+                place_row(totals + ROW_BYTES * r, 0, a.out + place, 0, 0)
+                begin_row(totals + ROW_BYTES * r, head_dim)
+        table = ints_at(a.table + np.int64(seq[token]) * a.table_row, end)
+        nbytes = size_of(element) * PAGE * head_dim
+        while run < behind:
+            for r in range(count):
+                begin_row(rows + ROW_BYTES * r, head_dim)
+            for p in range(max(page, run * RUN), min(end, run * RUN + RUN)):
+                # The first page of the next run is probably another thread's.
+                later = p + 1 + (RUN * (a.threads - 1) if cut and p % RUN == RUN - 1 else 0)
+                ahead = (np.int64(table[min(later, end - 1)]) * a.kv_heads + kv) * nbytes
+                store = (np.int64(table[p]) * a.kv_heads + kv) * nbytes
+                take_page(
+                    element, rows, count, a.keys + store, a.values + store, p * PAGE, head_dim, a.scale,
+                    scratch, a.keys + ahead,
+                )  # fmt: skip
+            for r in range(count):
+                leave_row(rows + ROW_BYTES * r, head_dim)
+                if not cut:
+                    fold_part(totals + ROW_BYTES * r, room.ctypes.data + 4 * width * r, head_dim)
+            run += 1
+        if not cut:
+            for r in range(count):
+                finish_row(totals + ROW_BYTES * r, head_dim)
 
-@kernel(k=ADDRESS, v=ADDRESS, keys=ADDRESS, values=ADDRESS, table=ADDRESS, width=COUNT, seqs=COUNT, seq=ADDRESS, pos=ADDRESS, tokens=COUNT, shared=COUNT, head=COUNT, pages=COUNT)
-def _append(args, piece):
-    a = record(args)
-    append(floats_at(a.k, a.tokens*a.shared*a.head).reshape(a.tokens,a.shared*a.head), floats_at(a.v, a.tokens*a.shared*a.head).reshape(a.tokens,a.shared*a.head),
-      carray(_floats(a.keys),(a.pages,a.shared,a.head,64)), carray(_floats(a.values),(a.pages,a.shared,64,a.head)),
-      ints_at(a.table, a.seqs*a.width).reshape(a.seqs,a.width), ints_at(a.seq,a.tokens), ints_at(a.pos,a.tokens))
+    return kernel(
+        q=ADDRESS, keys=ADDRESS, values=ADDRESS, table=ADDRESS, table_row=COUNT, blocks=ADDRESS, seq=ADDRESS,
+        first=ADDRESS, last=ADDRESS, cut=ADDRESS, parts=ADDRESS, out=ADDRESS, tokens=COUNT, heads=COUNT,
+        kv_heads=COUNT, head_dim=COUNT, threads=COUNT, scale=NUMBER,
+    )(body)  # fmt: skip
 
-@kernel(q=ADDRESS, keys=ADDRESS, values=ADDRESS, table=ADDRESS, width=COUNT, seqs=COUNT, seq=ADDRESS, first=ADDRESS, last=ADDRESS, tokens=COUNT, heads=COUNT, shared=COUNT, head=COUNT, pages=COUNT, scale=NUMBER, out=ADDRESS)
-def _attend(args, piece):
-    a = record(args)
-    attend_items(floats_at(a.q, a.tokens*a.heads*a.head).reshape(a.tokens,a.heads*a.head),
-      carray(_floats(a.keys),(a.pages,a.shared,a.head,64)), carray(_floats(a.values),(a.pages,a.shared,64,a.head)),
-      ints_at(a.table, a.seqs*a.width).reshape(a.seqs,a.width), ints_at(a.seq,a.tokens), ints_at(a.first,a.tokens), ints_at(a.last,a.tokens), a.scale, piece, piece+1,
-      floats_at(a.out, a.tokens*a.heads*a.head).reshape(a.tokens,a.heads*a.head))
 
-def attend(step, q, k, v, kv, attention, out):
-    table=step.table(attention.kind); first=step.first(attention.window)
-    P,K,H,_=kv.keys.shape
-    step.tape.add(_append,1,k=k,v=v,keys=kv.keys,values=kv.values,table=table,width=table.shape[1],seqs=len(table),seq=step.seq,pos=step.pos,tokens=len(k),shared=K,head=H,pages=P)
-    step.tape.add(_attend,q.size//H,q=q,keys=kv.keys,values=kv.values,table=table,width=table.shape[1],seqs=len(table),seq=step.seq,first=first,last=step.last,tokens=len(k),heads=q.shape[1]//H,shared=K,head=H,pages=P,scale=attention.scale,out=out)
+@kernel(
+    blocks=ADDRESS, first=ADDRESS, last=ADDRESS, parts=ADDRESS, out=ADDRESS, tokens=COUNT, heads=COUNT,
+    head_dim=COUNT,
+)  # fmt: skip
+def _FOLD(arguments: Any, piece: int) -> None:
+    """The partial results of a token's runs, of one head."""
+    a = record(arguments)
+    blocks = ints_at(a.blocks, a.tokens * FIELDS)
+    first, last = ints_at(a.first, a.tokens), ints_at(a.last, a.tokens)
+    head_dim, heads, t = a.head_dim, a.heads, piece // a.heads
+    at = 0
+    while t >= blocks[at + TOKEN] + blocks[at + TOKENS]:
+        at += FIELDS
+    row, inside = frame(ROW_BYTES), piece - blocks[at + TOKEN] * heads
+    place_row(row, 0, a.out + 4 * head_dim * piece, 0, 0)
+    begin_row(row, head_dim)
+    for run in range(first[t] // PAGE // RUN, last[t] // PAGE // RUN + 1):
+        step = run - blocks[at + PAGES] // RUN
+        fold_part(row, _part(a.parts, blocks, at, step, inside, heads, head_dim), head_dim)
+    finish_row(row, head_dim)
+
+
+def _append(element: str) -> Kernel:
+    def body(arguments: Any, piece: int) -> None:
+        a = record(arguments)
+        blocks = ints_at(a.blocks, a.tokens * FIELDS)
+        seq, pos = ints_at(a.seq, a.tokens), ints_at(a.pos, a.tokens)
+        head_dim, at, kv = a.head_dim, FIELDS * (piece // a.kv_heads), piece % a.kv_heads
+        nbytes = size_of(element) * PAGE * head_dim
+        for t in range(blocks[at + TOKEN], blocks[at + TOKEN] + blocks[at + TOKENS]):
+            page, slot = pos[t] // PAGE, pos[t] % PAGE
+            table = ints_at(a.table + np.int64(seq[t]) * a.table_row, page + 1)
+            store = (np.int64(table[page]) * a.kv_heads + kv) * nbytes
+            new = 4 * head_dim * (t * a.kv_heads + kv)
+            store_token(element, a.k + new, a.v + new, a.keys + store, a.values + store, slot, head_dim)
+
+    return kernel(
+        k=ADDRESS, v=ADDRESS, keys=ADDRESS, values=ADDRESS, table=ADDRESS, table_row=COUNT, blocks=ADDRESS,
+        seq=ADDRESS, pos=ADDRESS, tokens=COUNT, kv_heads=COUNT, head_dim=COUNT,
+    )(body)  # fmt: skip
+
+
+_ATTEND = {element: _attend(element) for element in ELEMENTS}
+_APPEND = {element: _append(element) for element in ELEMENTS}
