@@ -20,14 +20,14 @@ LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
-    """The decoder on the CPU engine. Weights stay in their file format, memory-mapped.
+    """The decoder on the CPU engine: quantized weights in strips, float ones as they lie in the mapped file.
 
-    `expand` decodes every matrix to float32 instead, to measure what a format costs.
+    `expand` decodes every matrix to float32 instead, and keeps keys and values so, to measure what formats cost.
     """
     from ..ops.numba.memory import WeightMemory
     from ..ops.numba.table import NumbaOps
 
-    ops, memory = NumbaOps(), WeightMemory()
+    ops, memory = NumbaOps("F32" if expand else "BF16"), WeightMemory()
     config = checkpoint.config
 
     def gain(name: str) -> Gain:

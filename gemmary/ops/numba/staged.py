@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from ...config import Rope
-from ..contract import Floats, Ints, Step
+from ..contract import PAGE, Attention, Floats, Ints, Step
 from .arena import Arena
 from .rotary import angles
+from .sight import RUN, Sight
 from .tape import Tape
 from .team import Team
 
-_TABLE_STEP = 64  # page tables grow by so many pages, so that a recording fits later steps of a longer text
+_GROWTH = 64  # page tables grow by so many pages, so that a recording fits later steps of a longer text
+_CUT = 16  # tokens of the largest step whose pages may be shared out to threads
 
 
 class Staged:
@@ -26,8 +28,8 @@ class Staged:
         self.tokens = len(step.ids)
         self._recording = recording
         self._angles: dict[tuple[Rope, int], Floats] = {}
-        self._first: dict[int | None, Ints] = {}
-        self._tables: dict[int, Ints] = {}
+        self._sights: dict[Any, Sight] = {}
+        self._tables: Ints | None = None
         self.load(step)
 
     def load(self, step: Step) -> None:
@@ -39,15 +41,14 @@ class Staged:
             buffer[:] = values
         for (rope, head), turn in self._angles.items():
             turn[:] = angles(step.pos, rope, head)
-        for window, first in self._first.items():
-            first[:] = _first(step, window)
-        for kind, table in self._tables.items():
-            self._fill(table, kind)
+        for sight in self._sights.values():
+            sight.look(step.seq, step.pos, self.last)
+        if self._tables is not None:
+            self._fill(self._tables)
 
     def fits(self, step: Step) -> bool:
         """Whether the page tables of a step have room here."""
-        width = 0 if step.pages is None else step.pages.shape[2]
-        return all(width <= table.shape[1] for table in self._tables.values())
+        return self._tables is None or step.pages is None or step.pages.shape[2] <= self._tables.shape[2]
 
     def run(self, final: bool = False) -> None:
         """Compute what was put on the tape; while recording only at the end."""
@@ -62,33 +63,35 @@ class Staged:
             self._angles[rope, head_dim] = angles(self.step.pos, rope, head_dim)
         return self._angles[rope, head_dim]
 
-    def first(self, window: int | None) -> Ints:
-        """The first position that each token sees [T]."""
-        if window not in self._first:
-            self._first[window] = _first(self.step, window)
-        return self._first[window]
+    def sight(self, attention: Attention, heads: tuple[int, int]) -> Sight:
+        """What the tokens see in layers of a kind; heads: query heads, key/value heads."""
+        key = attention.window, attention.head_dim, heads
+        if key not in self._sights:
+            shape = (*heads, attention.head_dim)
+            pages = self.tables.shape[2]
+            if attention.window is not None:
+                pages = min(pages, attention.window // PAGE + 2)
+            parts = self.tokens * (pages // RUN + 2) if self.tokens <= _CUT else 0
+            sight = Sight(attention.window, shape, self.team.threads, self.tokens, parts)
+            sight.look(self.seq, self.pos, self.last)
+            self._sights[key] = sight
+        return self._sights[key]
 
-    def table(self, kind: int) -> Ints:
-        """The page table of a kind [S, n]."""
-        if kind not in self._tables:
+    @property
+    def tables(self) -> Ints:
+        """Page tables [S, 2, n], n with room to grow."""
+        if self._tables is None:
             if self.step.pages is None:
                 raise ValueError("the CPU engine attends over pages: put their table into the step")
-            sequences, _, width = self.step.pages.shape
-            width = -(-max(width, 1) // _TABLE_STEP) * _TABLE_STEP
-            self._tables[kind] = np.empty((sequences, width), np.int32)
-            self._fill(self._tables[kind], kind)
-        return self._tables[kind]
+            sequences, kinds, width = self.step.pages.shape
+            self._tables = np.empty((sequences, kinds, -(-max(width, 1) // _GROWTH) * _GROWTH), np.int32)
+            self._fill(self._tables)
+        return self._tables
 
-    def _fill(self, table: Ints, kind: int) -> None:
+    def _fill(self, tables: Ints) -> None:
         pages: Any = self.step.pages
-        table[:, : pages.shape[2]] = pages[:, kind]
+        tables[:, :, : pages.shape[2]] = pages
 
 
 def _lists(step: Step) -> tuple[Ints, ...]:
     return step.pos, step.seq, step.last_seen, step.rows
-
-
-def _first(step: Step, window: int | None) -> Ints:
-    if window is None:
-        return np.zeros_like(step.pos)
-    return np.maximum(step.pos - np.int32(window - 1), 0)

@@ -15,7 +15,6 @@ import numpy as np
 from ...config import Rope
 from ..candidates import candidates
 from ..contract import (
-    PAGE,
     Attention,
     Candidates,
     Floats,
@@ -29,11 +28,12 @@ from ..contract import (
     Want,
 )
 from .activation import BLOCK, room, round_rows
-from .attention import attend
+from .attention import append, attend
 from .gate import gate, gate_codes, gate_pieces
 from .linear import PackedLinear, fetch, multiply
 from .machine import team
 from .norm import add_normalised, normalise
+from .pagestore import pages
 from .rotary import rotate
 from .staged import Staged
 from .tape import Tape
@@ -66,9 +66,12 @@ class Recording:
 class NumbaOps:
     """Packed weights, integer dot products, paged attention, over NumPy arrays."""
 
-    def __init__(self, replay: bool = True) -> None:
-        """Without `replay` every step is computed operation by operation: the same bits, for comparison."""
-        self._replay = replay
+    def __init__(self, element: str = "BF16", replay: bool = True) -> None:
+        """`element`: format of keys and values, BF16 or F32.
+
+        Without `replay` every step is computed operation by operation: the same bits, for comparison.
+        """
+        self._element, self._replay = element, replay
         self._recordings: dict[Any, Recording] = {}
         self._recording: Recording | None = None
         self._step: Any = None  # the staged step whose operations come in; one thread runs one step at a time
@@ -147,8 +150,10 @@ class NumbaOps:
     ) -> Floats:
         if kv is None:
             raise ValueError("the CPU engine attends over pages: put their table into the step")
-        out = step.arena.take(q.shape)
-        attend(step, q, k, v, kv, attention, out)
+        out, head = step.arena.take(q.shape), attention.head_dim
+        sight = step.sight(attention, (q.shape[1] // head, k.shape[1] // head))
+        append(step.tape, sight, k, v, kv, step.tables, attention.kind)
+        attend(step.tape, sight, q, kv, step.tables, attention.kind, attention.scale, out)
         step.run()
         return out
 
@@ -186,11 +191,7 @@ class NumbaOps:
         return _join(parts)
 
     def pages(self, count: int, kv_heads: int, head_dim: int) -> LayerPages:
-        # np.empty leaves untouched pages to the operating system: capacity costs nothing until it is written.
-        return LayerPages(
-            np.empty((count, kv_heads, head_dim, PAGE), np.float32),
-            np.empty((count, kv_heads, PAGE, head_dim), np.float32),
-        )
+        return pages(count, kv_heads, head_dim, self._element)
 
     def copy_page(self, store: LayerPages, source: int, target: int) -> None:
         store.keys[target] = store.keys[source]
