@@ -10,6 +10,7 @@ import typer
 from ..errors import GemmaryError
 from .chat import chat
 from .library import list_, pull, rm
+from .quantize import convert, quantize
 from .show import show
 from .terminal import note, printable
 
@@ -25,6 +26,8 @@ app.command("show")(show)
 app.command("pull")(pull)
 app.command("list")(list_)
 app.command("rm")(rm)
+app.command("quantize")(quantize)
+app.command("convert")(convert)
 
 
 def _version(wanted: bool) -> None:
