@@ -138,7 +138,7 @@ def _tell_plan(planned: Plan, checkpoint: Checkpoint, tell: Tell) -> None:
             "quantize the original weights if you can."
         )
     if planned.kept:
-        tell(f"{len(planned.kept)} matrices stay F16: their rows do not divide into blocks.")
+        tell(f"F16 for {len(planned.kept)} of its matrices: their rows do not divide into blocks.")
 
 
 def _write_gguf(checkpoint: Checkpoint, planned: Plan, target: Path, progress: Progress | None) -> None:

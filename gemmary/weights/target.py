@@ -14,7 +14,7 @@ OURS = {*FILES, "config.json", "model.safetensors"}  # what a folder that conver
 
 def is_file(target: Path) -> bool:
     """Whether the name asks for a GGUF file."""
-    return target.suffix == ".gguf"
+    return target.suffix.lower() == ".gguf"
 
 
 def check_target(source: Path, target: Path, force: bool) -> None:
@@ -23,6 +23,8 @@ def check_target(source: Path, target: Path, force: bool) -> None:
         target.exists() and os.path.samefile(source, target)
     ):
         raise GemmaryError(f"{target}: is the source itself: give the result another name")
+    if target.suffix == ".safetensors":
+        raise GemmaryError(f"{target}: such a model is a folder, config and tokenizer too: name a folder")
     if not target.parent.is_dir():
         raise GemmaryError(f"{target}: there is no folder {target.parent}: make it first")
     if target.is_symlink() or target.exists():
@@ -35,9 +37,10 @@ def _check_replaceable(target: Path, force: bool) -> None:
         return
     if not force:
         raise GemmaryError(f"{target}: is there already: give another name, or say --force to replace it")
-    if folder == is_file(target):
+    if folder == is_file(target) or (folder and target.is_symlink()):
         raise GemmaryError(
-            f"{target}: is a {'folder' if folder else 'file'}, and the result would not be one"
+            f"{target}: is a {'folder' if folder else 'file'}, which the result cannot replace: "
+            "give another name"
         )
     if folder and (others := {entry.name for entry in target.iterdir()} - OURS):
         raise GemmaryError(
@@ -47,6 +50,7 @@ def _check_replaceable(target: Path, force: bool) -> None:
 
 
 def check_space(nbytes: int, target: Path) -> None:
+    """GemmaryError when the disk has no room for tensors of `nbytes` bytes."""
     free = shutil.disk_usage(target.parent).free
     if nbytes > free:
         raise GemmaryError(
