@@ -50,10 +50,10 @@ def quantize(
     check: Check = None,
     check_tokens: CheckTokens = 512,
 ) -> None:
-    """Write a model with smaller numbers, as a GGUF file. llama.cpp reads it, too.
+    """Write a model with smaller numbers, as a GGUF file.
 
-    Norms stay float32, and rows that do not divide into blocks F16. What is in its format already is copied
-    as it is. DST appears whole or not at all.
+    llama.cpp reads it, too. Norms stay float32, and rows that do not divide into blocks F16. What is in its
+    format already is copied as it is. DST appears whole or not at all.
 
     \b
     gemmary quantize ./gemma-3-1b-it 1b-q4_0.gguf --to q4_0
@@ -73,9 +73,10 @@ def quantize(
 
 
 def convert(source: Source, target: FileOrFolder, to: Floats = "bf16", force: Force = False) -> None:
-    """Write a model as GGUF or as a safetensors folder, in a float format, tokenizer and all.
+    """Write a model as GGUF or as safetensors, in floats.
 
-    transformers reads the folder, llama.cpp the file. DST appears whole or not at all.
+    The tokenizer and the chat template come along. transformers reads the folder, llama.cpp the file. DST
+    appears whole or not at all.
 
     \b
     gemmary convert gemma-3-1b-it-q4_0.gguf ./gemma-3-1b-it
@@ -114,8 +115,14 @@ def _text(path: Path) -> str:
 def _compared(source: Path, target: Path, ids: list[int]) -> Comparison:
     from ..engine.compare import compare
 
-    with Waiting("Loading both models") as waiting:
-        return compare(source, target, ids, lambda done, total: waiting.say(f"{done} of {total} tokens"))
+    try:
+        with Waiting("Loading both models") as waiting:
+            return compare(
+                source, target, ids, lambda done, total: waiting.say(f"Checked {done} of {total} tokens")
+            )
+    except KeyboardInterrupt:
+        note(f"\nThe check was stopped. {printable(str(target))} is written.")
+        raise typer.Exit(130) from None
 
 
 def _print(found: Comparison, name: str) -> None:
