@@ -24,7 +24,7 @@ from tests.inputs.test_tokenizer import CORNERS
 from .models import TEMPLATE, WIDE, model, source_folder
 from .seeds import TINY, random_tensors, vocabulary
 
-# "▁" itself is a space to SentencePiece, and none to a tokenizer.json: the official files differ so, too.
+# "▁" itself is a space to SentencePiece, and none to a tokenizer.json (tests/inputs/test_tokenizer.py).
 TEXTS = [text for text in [*CORNERS, *trained.sources()] if "▁" not in text]
 
 
