@@ -18,7 +18,7 @@ from gemmary.errors import MemoryBudgetError, PromptError
 from gemmary.weights.checkpoint import open_checkpoint
 from gemmary.weights.requantize import convert, quantize
 from tests.parity.decoding import reference
-from tests.parity.sharp import text_ids
+from tests.parity.sharp import KINDS, saved, text_ids
 from tests.parity.test_llama_cpp import divergence
 
 LENGTH = 2 * module.ROWS + 9  # three parts, past the window
@@ -54,8 +54,13 @@ def test_against_plain_formulas(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_numbers_diverge_nowhere(folder: Path, tmp_path: Path) -> None:
-    convert(folder, tmp_path / "same.gguf", "f32")
-    found = compare(folder, tmp_path / "same.gguf", [2, *text_ids(LENGTH)])
+    """Also where sqrt(width) is no number of bf16, to which GGUF files round it and float32 folders do not."""
+    saved(KINDS[0], tmp_path / "folder")
+    (tmp_path / "folder/tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
+    convert(tmp_path / "folder", tmp_path / "same.gguf", "f32")
+    scales = [open_checkpoint(tmp_path / name).embed_scale for name in ("folder", "same.gguf")]
+    assert scales[0] != scales[1]
+    found = compare(tmp_path / "folder", tmp_path / "same.gguf", [2, *text_ids(LENGTH)])
     assert found.before == found.after and found.agreement == 1
     assert abs(found.divergence) < 1e-12
 
