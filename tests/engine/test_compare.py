@@ -54,7 +54,7 @@ def test_against_plain_formulas(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_numbers_diverge_nowhere(folder: Path, tmp_path: Path) -> None:
-    """Also where sqrt(width) is no number of bf16, to which GGUF files round it and float32 folders do not."""
+    """Also where GGUF files round sqrt(width) to bf16, and float32 folders do not."""
     saved(KINDS[0], tmp_path / "folder")
     (tmp_path / "folder/tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
     convert(tmp_path / "folder", tmp_path / "same.gguf", "f32")
