@@ -11,6 +11,7 @@ from ..errors import GemmaryError
 from .bench import bench
 from .chat import chat
 from .library import list_, pull, rm
+from .quantize import convert, quantize
 from .show import show
 from .terminal import note, printable
 
@@ -27,6 +28,8 @@ app.command("pull")(pull)
 app.command("list")(list_)
 app.command("rm")(rm)
 app.command("bench")(bench)
+app.command("quantize")(quantize)
+app.command("convert")(convert)
 
 
 def _version(wanted: bool) -> None:

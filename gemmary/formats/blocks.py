@@ -7,7 +7,7 @@ import numpy as np
 from gemmary.formats.format import FORMATS
 from gemmary.formats.halves import Floats
 from gemmary.formats.jit import compiled, inlined
-from gemmary.formats.k_blocks import unpack_q4_k, unpack_q5_k, unpack_q6_k
+from gemmary.formats.k_blocks import pack_q6_k, unpack_q4_k, unpack_q5_k, unpack_q6_k
 from gemmary.formats.lanes import WIDTH, load, spread
 from gemmary.formats.legacy_blocks import (
     Bytes,
@@ -76,7 +76,7 @@ def unpack_blocks(
 
 @inlined
 def pack_block(kind: int, values: Floats, block: Bytes) -> None:
-    """Pack float32 [32] into the bytes of a block: see `legacy_blocks`.
+    """Pack the float32 values of a block into its bytes: see `legacy_blocks` and `k_blocks`.
 
     `kind` is a ggml id; ValueError if it is not that of a format that is written in blocks.
     """
@@ -90,6 +90,8 @@ def pack_block(kind: int, values: Floats, block: Bytes) -> None:
         pack_q5_1(values, block)
     elif kind == Q8_0:
         pack_q8_0(values, block)
+    elif kind == Q6_K:
+        pack_q6_k(values, block)
     else:
         raise ValueError("this ggml id is not that of a format that is written in blocks")
 

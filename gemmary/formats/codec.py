@@ -7,12 +7,15 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from gemmary.formats.format import Format, FormatError
+from gemmary.formats.format import FORMATS, Format, FormatError
 
 Element = TypeVar("Element", np.uint8, np.float32)
 
-# Halves at the head of each block that is written: scale, and minimum where there is one.
-WRITTEN_HALVES = {"Q4_0": 1, "Q4_1": 2, "Q5_0": 1, "Q5_1": 2, "Q8_0": 1}
+# Where a block that is written keeps its halves: scale, and minimum where there is one.
+HALVES = {
+    "Q4_0": slice(2), "Q4_1": slice(4), "Q5_0": slice(2), "Q5_1": slice(4), "Q8_0": slice(2),
+    "Q6_K": slice(208, 210),
+}  # fmt: skip
 
 
 def decode(fmt: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.float32]:
@@ -43,14 +46,12 @@ def decode(fmt: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int) -> 
 
 
 def encode(fmt: Format, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """float32 [rows, columns] as uint8 [rows, row_bytes], bit for bit as ggml's reference quantizers.
+    """float32 [rows, columns] as uint8 [rows, row_bytes]; but for Q6_K bit for bit as ggml's quantizers.
 
     F16 and BF16 round to the nearest even; too large becomes infinite, and NaN stays NaN. Blocks hold finite
-    values only. FormatError for other values, for rows that do not divide into blocks, and for K-quants.
+    values only. FormatError for other values, for rows that do not divide into blocks, for Q4_K and Q5_K.
     """
-    if values.dtype != np.float32 or values.ndim != 2:
-        raise FormatError(f"only a float32 matrix can be encoded, not {values.dtype} {list(values.shape)}")
-    rows, columns = values.shape
+    rows, columns = _matrix(values)
     shape = (rows, fmt.row_bytes(columns))
     if fmt.name == "F32":
         return np.array(values, "<f4", order="C").view(np.uint8).reshape(shape)
@@ -67,6 +68,29 @@ def encode(fmt: Format, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8
     return _encode_blocks(fmt, flat).reshape(shape)
 
 
+def encode_channels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """float32 [rows, columns] as int4 with one scale a row, in blocks of Q4_0: uint8 [rows, row_bytes].
+
+    FormatError as for `encode`.
+    """
+    from gemmary.formats.channels import encode_rows
+
+    fmt = FORMATS["Q4_0"]
+    rows, columns = _matrix(values)
+    raw = np.empty((rows, fmt.row_bytes(columns)), np.uint8)
+    _check_finite(values, fmt)
+    encode_rows(_flat(values).reshape(rows, columns), raw)
+    _check_halves(raw, fmt)
+    return raw
+
+
+def _matrix(values: npt.NDArray[np.float32]) -> tuple[int, int]:
+    if values.dtype != np.float32 or values.ndim != 2:
+        raise FormatError(f"only a float32 matrix can be encoded, not {values.dtype} {list(values.shape)}")
+    rows, columns = values.shape
+    return rows, columns
+
+
 def _flat(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
     """A contiguous 1-D view, read-only: compiled code meets one type, whatever the caller has."""
     flat = np.ascontiguousarray(array).reshape(-1)
@@ -78,13 +102,21 @@ def _encode_blocks(fmt: Format, flat: npt.NDArray[np.float32]) -> npt.NDArray[np
     """float32 [n] as uint8 [bytes]."""
     from gemmary.formats.blocks import encode_blocks
 
-    if fmt.name not in WRITTEN_HALVES:
-        raise FormatError(f"{fmt.name} is read, not written: encode to one of {', '.join(WRITTEN_HALVES)}")
-    if not np.isfinite(flat).all():
-        raise FormatError(f"{fmt.name} cannot hold infinity or NaN: the source tensor is damaged")
+    if fmt.name not in HALVES:
+        raise FormatError(f"{fmt.name} is read, not written: encode to one of {', '.join(HALVES)}")
+    _check_finite(flat, fmt)
     raw = np.empty(flat.size // fmt.block * fmt.nbytes, np.uint8)
     encode_blocks(fmt.ggml_id, flat, fmt.block, fmt.nbytes, raw)
-    heads = raw.reshape(-1, fmt.nbytes)[:, : 2 * WRITTEN_HALVES[fmt.name]]
-    if not np.isfinite(np.ascontiguousarray(heads).view("<f2")).all():
-        raise FormatError(f"values this large overflow the 16-bit scales of {fmt.name}: encode to BF16")
+    _check_halves(raw, fmt)
     return raw
+
+
+def _check_finite(values: npt.NDArray[np.float32], fmt: Format) -> None:
+    if not np.isfinite(values).all():
+        raise FormatError(f"{fmt.name} cannot hold infinity or NaN: the source tensor is damaged")
+
+
+def _check_halves(raw: npt.NDArray[np.uint8], fmt: Format) -> None:
+    halves = raw.reshape(-1, fmt.nbytes)[:, HALVES[fmt.name]]
+    if not np.isfinite(np.ascontiguousarray(halves).view("<f2")).all():
+        raise FormatError(f"values this large overflow the 16-bit scales of {fmt.name}: encode to BF16")

@@ -1,4 +1,4 @@
-"""Blocks of 256 values with two levels of scales: Q4_K Q5_K Q6_K, one block at a time. Read, not written.
+"""Blocks of 256 values with two levels of scales: Q4_K Q5_K Q6_K, one block at a time. Q6_K is written, too.
 
 Layouts (spec/gemma3.md, section 7.6); `d` and `dmin` are halves, all little-endian:
 
@@ -7,16 +7,18 @@ Layouts (spec/gemma3.md, section 7.6); `d` and `dmin` are halves, all little-end
     Q6_K  low[128] high[64] sc[16] d                  d * sc * (q - 32)        16 groups of 16
 
 `unpack_*` are as in `legacy_blocks`, with q int8 [256], scale and add float32 [8], or [16] for Q6_K.
+`pack_q6_k` has a search of its own, so its bytes are not ggml's; its error is (tests).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from gemmary.formats.fitting import clipped, fitted, largest
 from gemmary.formats.halves import Floats
 from gemmary.formats.jit import inlined
 from gemmary.formats.lanes import field, join, less, load, store
-from gemmary.formats.legacy_blocks import NOTHING, Bytes, Codes, half_at
+from gemmary.formats.legacy_blocks import NOTHING, Bytes, Codes, half_at, inverse, put_half
 
 
 @inlined
@@ -74,3 +76,39 @@ def unpack_q6_k(raw: Bytes, offset: int, q: Codes, scale: Floats, add: Floats) -
             high = load(raw, offset + 128 + 32 * (run >> 2) + j)
             codes = join(field(low, 2 * (run & 2), 15), field(high, 2 * (run & 3), 3), 4)
             store(q, 32 * run + j, less(codes, 32))
+
+
+@inlined
+def pack_q6_k(values: Floats, block: Bytes) -> None:
+    """Each group gets the scale that fits it best, as a multiple of d: the largest one is -128 times d."""
+    scales = np.empty(16, np.float32)
+    for g in range(16):
+        scales[g] = fitted(values[16 * g : 16 * g + 16], -32, -31.0, -0.1, 20)
+    put_half(block, 208, largest(scales) / np.float32(-128))
+    d = half_at(block, 208)
+    codes = np.empty(256, np.uint8)
+    for g in range(16):
+        sc = clipped(scales[g] * inverse(d), -128)
+        block[192 + g] = np.uint8(int(sc) & 255)
+        inv = inverse(d * sc)
+        for j in range(16 * g, 16 * g + 16):
+            codes[j] = np.uint8(int(clipped(values[j] * inv, -32)) + 32)
+    put_six_bits(codes, block)
+
+
+@inlined
+def put_six_bits(codes: Bytes, block: Bytes) -> None:
+    """Write 256 codes 0..63: 128 bytes of low nibbles, then 64 of high pairs, as `unpack_q6_k` reads them."""
+    for half in range(2):
+        for j in range(32):
+            a, b, c, d = (
+                codes[128 * half + j],
+                codes[128 * half + 32 + j],
+                codes[128 * half + 64 + j],
+                codes[128 * half + 96 + j],
+            )
+            block[64 * half + j] = np.uint8((a & 15) | ((c & 15) << 4))
+            block[64 * half + 32 + j] = np.uint8((b & 15) | ((d & 15) << 4))
+            block[128 + 32 * half + j] = np.uint8(
+                (a >> 4) | ((b >> 4) << 2) | ((c >> 4) << 4) | ((d >> 4) << 6)
+            )

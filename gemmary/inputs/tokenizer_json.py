@@ -1,4 +1,4 @@
-"""Gemma's tokenizer.json -> Vocabulary, merges, and the pieces that are cut out of text first.
+"""Gemma's tokenizer.json <-> Vocabulary, merges, and the pieces that are cut out of text first.
 
 The `tokenizers` library never sees the file: it would run regular expressions that stand in it, and panic on
 some damaged ones. The JSON is read here, every part is compared with the few shapes that Gemma's files have,
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelFileError
-from .vocabulary import MAX_PIECES, SPACE, Kind, Vocabulary
+from .merges import merges_of
+from .vocabulary import MAX_PIECES, SILENT, SPACE, Kind, Vocabulary
 
 MAX_CUTS = 1 << 13  # characters together; Gemma 3's have 2,200
 MAX_MERGES = 1 << 21  # Gemma 3 has about 515,000
@@ -82,6 +83,39 @@ def read_json(data: bytes, source: object) -> TokenizerJson:
     if sum(len(cut.piece) for cut in cuts) > MAX_CUTS:
         raise ModelFileError(source, "holds more added tokens than a tokenizer needs")
     return TokenizerJson(vocabulary, _merges(model.get("merges"), silent, source), cuts)
+
+
+def write_json(vocabulary: Vocabulary) -> bytes:
+    """A tokenizer.json that gives the ids of a SentencePiece model, in the layout of Gemma's.
+
+    ModelFileError when it cannot: see `merges_of`.
+    """
+    pieces, kinds = vocabulary.pieces, vocabulary.kinds
+    text, start = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<bos>", "type_id": 0}}
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    added = [
+        {"id": token, "content": pieces[token], **plain, "special": kind in SILENT}
+        for token, kind in enumerate(kinds)
+        if kind in SILENT or kind == Kind.USER_DEFINED
+    ]
+    root = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "normalizer": MARK_SPACES, "pre_tokenizer": SPLIT_SPACES,
+        "post_processor": {
+            "type": "TemplateProcessing", "single": [start, text],
+            "pair": [start, text, start, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {
+                "<bos>": {"id": "<bos>", "ids": [vocabulary.find("<bos>")], "tokens": ["<bos>"]}
+            },
+        },
+        "decoder": {"type": "Sequence", "decoders": DECODERS},
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
+            "vocab": {piece: token for token, piece in enumerate(pieces)}, "merges": merges_of(vocabulary),
+        },
+    }  # fmt: skip
+    return json.dumps(root, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def segmenter(parsed: TokenizerJson) -> Callable[[str], list[int]]:

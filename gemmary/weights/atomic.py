@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new, empty folder to fill that becomes `path` when the block ends without an error.
+
+    On any error it is removed with all that is in it, and what was at `path` stays. A folder that was at
+    `path` is deleted once the new one is whole: whether that is right is for the caller to know. OSErrors
+    become GemmaryErrors.
+    """
+    mark = secrets.token_hex(4)
+    temporary, old = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("part", "old"))
+    try:
+        temporary.mkdir()
+        yield temporary
+        _sync_folder(temporary)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise GemmaryError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _created(path: Path) -> BinaryIO:

@@ -1,7 +1,8 @@
 """Writing models: GGUF files and Hugging Face folders, atomically (atomic.py).
 
-Tensors go from map to file in pieces: a model is never in memory as a whole. What is written here opens in
-the `gguf` and `safetensors` packages, in llama.cpp and in transformers.
+Tensors go from map to file in pieces, and into another number format on the way (recoded.py): a model is
+never in memory as a whole. What is written here opens in the `gguf` and `safetensors` packages, in llama.cpp
+and in transformers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -22,13 +23,15 @@ from ..formats import FORMATS
 from .atomic import replacing
 from .ggufconfig import gguf_metadata
 from .huggingface import config_to_json
-from .mapped import Bytes
 from .names import expected_shapes, is_norm, to_gguf, to_huggingface
+from .recoded import Recoded
 from .tensor import FLOATS, Tensor
 from .vocabulary import Vocabulary, vocabulary_metadata
 
+Storable = Tensor | Recoded
+Progress = Callable[[int, int], None]  # called with bytes written, and bytes in all
+
 ALIGNMENT = 32
-PIECE = 16 << 20
 # general.file_type: how llama.cpp calls a file by the format of most of its matrices (spec/gemma3.md, 7.6)
 FILE_TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 15, "Q5_K": 17,
@@ -43,9 +46,10 @@ _TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 def write_gguf(
     path: str | os.PathLike[str],
     config: Config,
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Storable],
     vocabulary: Vocabulary,
     metadata: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write a text decoder as GGUF version 3.
 
@@ -73,18 +77,19 @@ def write_gguf(
     table, offset = [], 0
     for name, tensor in stored.items():
         table.append(_text(to_gguf(name)) + _dimensions(tensor) + struct.pack("<Q", offset))
-        offset += _padded(len(tensor.raw))
+        offset += _padded(tensor.nbytes)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(table), len(keys))
     head += b"".join(_text(key) + _value(value) for key, value in keys.items()) + b"".join(table)
     with replacing(path) as file:
         file.write(head.ljust(_padded(len(head)), b"\0"))
-        for tensor in stored.values():
-            _write(file, tensor.raw)
-            file.write(bytes(_padded(len(tensor.raw)) - len(tensor.raw)))
+        _write(file, stored.values(), progress, ALIGNMENT)
 
 
 def write_safetensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Storable],
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write tensors under the names given. GemmaryError: not F32, F16 or BF16; cannot be written."""
     path = Path(path)
@@ -95,7 +100,7 @@ def write_safetensors(
             raise UnsupportedModelError(
                 f"{path}: tensor {name!r} is {tensor.format.name}, but safetensors files hold floats"
             )
-        end = offset + len(tensor.raw)
+        end = offset + tensor.nbytes
         header[name] = {
             "dtype": tensor.format.name,
             "shape": list(tensor.shape),
@@ -106,15 +111,21 @@ def write_safetensors(
     head = head.ljust(-(-len(head) // 8) * 8)  # data begins at a multiple of 8
     with replacing(path) as file:
         file.write(struct.pack("<Q", len(head)) + head)
-        for tensor in tensors.values():
-            _write(file, tensor.raw)
+        _write(file, tensors.values(), progress)
 
 
-def write_folder(path: str | os.PathLike[str], config: Config, tensors: Mapping[str, Tensor]) -> None:
+def write_folder(
+    path: str | os.PathLike[str],
+    config: Config,
+    tensors: Mapping[str, Storable],
+    ids: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Write a text decoder as a Hugging Face folder: model.safetensors, then config.json.
 
     `tensors`: our names, exactly those of `config`, in F32, F16 or BF16; norms of either convention are
-    stored as w. The tokenizer's files are the caller's. GemmaryError: it cannot be written.
+    stored as w. `ids`: bos_token_id and the like where they are not Gemma's. The tokenizer's files are the
+    caller's. GemmaryError: it cannot be written.
     """
     path = Path(path)
     stored = _checked({name: _for_folder(name, tensor) for name, tensor in tensors.items()}, config, path)
@@ -122,15 +133,14 @@ def write_folder(path: str | os.PathLike[str], config: Config, tensors: Mapping[
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GemmaryError(f"{path}: cannot be made: {error.strerror}") from error
-    write_safetensors(
-        path / "model.safetensors", {to_huggingface(name): tensor for name, tensor in stored.items()}
-    )
+    theirs = {to_huggingface(name): tensor for name, tensor in stored.items()}
+    write_safetensors(path / "model.safetensors", theirs, progress=progress)
     with replacing(path / "config.json") as file:
-        values = config_to_json(config, _TORCH[stored["embed"].format.name])
+        values = config_to_json(config, _TORCH[stored["embed"].format.name]) | dict(ids or {})
         file.write(json.dumps(values, indent=2).encode() + b"\n")
 
 
-def _checked(tensors: Mapping[str, Tensor], config: Config, path: Path) -> dict[str, Tensor]:
+def _checked(tensors: Mapping[str, Storable], config: Config, path: Path) -> dict[str, Storable]:
     """`tensors` in the order of the forward pass, if they are exactly those of `config`."""
     expected = expected_shapes(config)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
@@ -143,38 +153,47 @@ def _checked(tensors: Mapping[str, Tensor], config: Config, path: Path) -> dict[
     return {name: tensors[name] for name in expected}
 
 
-def _for_gguf(name: str, tensor: Tensor, config: Config) -> Tensor:
-    if is_norm(name):
+def _for_gguf(name: str, tensor: Storable, config: Config) -> Storable:
+    if isinstance(tensor, Tensor) and is_norm(name):
         return Tensor.pack(name, tensor.gain(), FORMATS["F32"])
-    if name == "embed" and tensor.rows > config.vocab:
-        kept = tensor.raw[: config.vocab * tensor.format.row_bytes(tensor.shape[1])]
-        return replace(tensor, shape=(config.vocab, tensor.shape[1]), raw=kept)
+    if name == "embed" and tensor.shape[0] > config.vocab:
+        return tensor.part(0, config.vocab)
     return tensor
 
 
-def _for_folder(name: str, tensor: Tensor) -> Tensor:
-    if not is_norm(name) or tensor.gain_offset == 1:
+def _for_folder(name: str, tensor: Storable) -> Storable:
+    if isinstance(tensor, Recoded) or not is_norm(name) or tensor.gain_offset == 1:
         return tensor
     return Tensor.pack(name, tensor.gain() - np.float32(1), FORMATS["F32"], 1.0)
 
 
 def _travels(key: str) -> bool:
     """Whether a metadata key means the same in another file: not what config, vocabulary or layout say."""
-    return key != "general.alignment" and not key.startswith(("gemma3.", "tokenizer.ggml.", "split."))
+    bound = ("gemma3.", "tokenizer.ggml.", "split.", "quantize.")
+    return key != "general.alignment" and not key.startswith(bound)
 
 
-def _file_type(tensors: Iterable[Tensor]) -> int:
+def _file_type(tensors: Iterable[Storable]) -> int:
     """The format that most matrix bytes of the layers are in."""
     totals: dict[str, int] = {}
     for tensor in tensors:
         if tensor.name != "embed" and len(tensor.shape) == 2:
-            totals[tensor.format.name] = totals.get(tensor.format.name, 0) + len(tensor.raw)
+            totals[tensor.format.name] = totals.get(tensor.format.name, 0) + tensor.nbytes
     return FILE_TYPES[max(totals, key=totals.__getitem__)]
 
 
-def _write(file: BinaryIO, raw: Bytes) -> None:
-    for start in range(0, len(raw), PIECE):
-        file.write(raw[start : start + PIECE].data)
+def _write(
+    file: BinaryIO, tensors: Iterable[Storable], progress: Progress | None, alignment: int = 1
+) -> None:
+    tensors = list(tensors)
+    done, total = 0, sum(tensor.nbytes for tensor in tensors)
+    for tensor in tensors:
+        for piece in tensor.pieces():
+            file.write(piece.data)
+            done += len(piece)
+            if progress is not None:
+                progress(done, total)
+        file.write(bytes(-tensor.nbytes % alignment))
 
 
 def _padded(count: int) -> int:
@@ -186,7 +205,7 @@ def _text(text: str | bytes) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def _dimensions(tensor: Tensor) -> bytes:
+def _dimensions(tensor: Storable) -> bytes:
     sizes = tensor.shape[::-1]
     return struct.pack(f"<I{len(sizes)}QI", len(sizes), *sizes, tensor.format.ggml_id)
 

@@ -145,7 +145,7 @@ def _norm(shape: tuple[int, ...]) -> Bytes:
 
 
 def _matrix(shape: tuple[int, ...], form: Format, rng: np.random.Generator) -> Bytes:
-    """Random codes under constant scales; in F16, either sign times 2^-7 to 2^-5."""
+    """Random codes under scales that differ by up to an eighth; in F16, either sign times 2^-7 to 2^-5."""
     count = shape[0] * form.row_bytes(shape[1])
     words = rng.integers(0, 1 << 64, -(-count // 8), np.uint64)
     raw = words.view(np.uint8)[:count]
@@ -156,5 +156,6 @@ def _matrix(shape: tuple[int, ...], form: Format, rng: np.random.Generator) -> B
         return raw
     blocks = halves.reshape(-1, form.nbytes // 2)
     for place, scale in _SCALES[form.name].items():
-        blocks[:, place] = np.float16(scale).view(np.uint16)
+        # Scales that are all alike would be packed smaller than a real file's.
+        blocks[:, place] = np.float16(scale).view(np.uint16) + (blocks[:, place] & np.uint16(127))
     return raw

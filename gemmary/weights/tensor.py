@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from .fields import shown
 from .mapped import Bytes, MappedFile
 
 FLOATS = ("F32", "F16", "BF16")  # formats that a norm, or a safetensors file, may be in
+PIECE = 16 << 20  # bytes
 Floats = npt.NDArray[np.float32]
 
 
@@ -67,6 +69,11 @@ class Tensor:
         return cls(name, values.shape, format, encode(format, rows).reshape(-1), gain_offset)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes as stored."""
+        return len(self.raw)
+
+    @property
     def rows(self) -> int:
         """Rows of a matrix; 1 for a vector."""
         return self.shape[0] if len(self.shape) == 2 else 1
@@ -75,6 +82,17 @@ class Tensor:
     def elements(self) -> int:
         """How many numbers it holds."""
         return self.rows * self.shape[-1]
+
+    def part(self, start: int, stop: int) -> Tensor:
+        """Rows start .. stop - 1 of a matrix."""
+        width = self.format.row_bytes(self.shape[1])
+        kept = self.raw[start * width : stop * width]
+        return replace(self, shape=(len(kept) // width, self.shape[1]), raw=kept)
+
+    def pieces(self) -> Iterator[Bytes]:
+        """The stored bytes, a few million at a time."""
+        for start in range(0, len(self.raw), PIECE):
+            yield self.raw[start : start + PIECE]
 
     def values(self) -> Floats:
         """All values as a new float32 array of `shape`: 4 bytes an element, so mind the embedding."""

@@ -31,6 +31,15 @@ def test_id_chooses_how_to_write(fmt: Format) -> None:
     assert block.tolist() == encoded(fmt, values.reshape(1, 32))[0].tolist()
 
 
+def test_packing_six_bits_touches_only_its_bytes() -> None:
+    fmt = FORMATS["Q6_K"]
+    values = np.random.default_rng(2).standard_normal(256).astype(np.float32)
+    raw = np.full(fmt.nbytes + 2, 0xA5, np.uint8)
+    pack_block(fmt.ggml_id, values, raw[1:-1])
+    assert np.abs(decoded(fmt, raw[None, 1:-1])[0] - values).max() < 0.06
+    assert raw[0] == raw[-1] == 0xA5
+
+
 @pytest.mark.parametrize("kind", [*FLOAT_IDS, 9, 10, -1])
 def test_other_ids_are_refused(kind: int) -> None:
     raw, values = np.zeros(256, np.uint8), np.zeros(32, np.float32)

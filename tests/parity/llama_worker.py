@@ -1,10 +1,11 @@
-"""llama.cpp at work, in an interpreter that has `llama_cpp`: quantises files and writes logits.
+"""llama.cpp at work, in an interpreter that has `llama_cpp`: quantises files, writes logits and ids.
 
     python llama_worker.py JOBS.json
 
-JOBS is a list of ["quantize", source, target, ftype name] and ["logits", gguf, ids.npy, logits.npy]. Keys and
-values are kept in F32, flash attention is off, one batch holds the text: nothing is rounded but weights and
-what multiplies them. This file imports nothing of the house: it runs elsewhere.
+JOBS is a list of ["quantize", source, target, ftype name], ["logits", gguf, ids.npy, logits.npy] and
+["tokenize", gguf, texts.json, ids.json]. Keys and values are kept in F32, flash attention is off, one batch
+holds the text: nothing is rounded but weights and what multiplies them. This file imports nothing of the
+house: it runs elsewhere.
 """
 
 from __future__ import annotations
@@ -49,6 +50,26 @@ def logits(path: str, ids_path: str, target: str) -> None:
     api.llama_model_free(model)
 
 
+def tokenize(path: str, texts_path: str, target: str) -> None:
+    """Save the ids of each text: no <bos>, and control tokens are not looked for."""
+    params = _model_params()
+    params.vocab_only = True
+    model = api.llama_model_load_from_file(path.encode(), params)
+    if not model:
+        raise RuntimeError(f"llama.cpp refuses {path}")
+    vocab = api.llama_model_get_vocab(model)
+    with open(texts_path, encoding="utf-8") as file:
+        ids = [_ids(vocab, text.encode()) for text in json.load(file)]
+    with open(target, "w", encoding="utf-8") as file:
+        json.dump(ids, file)
+    api.llama_model_free(model)
+
+
+def _ids(vocab: object, text: bytes) -> list[int]:
+    room = (api.llama_token * (len(text) + 1))()
+    return room[: api.llama_tokenize(vocab, text, len(text), room, len(room), False, False)]
+
+
 def _model_params() -> api.llama_model_params:
     params = api.llama_model_default_params()
     params.n_gpu_layers = 0
@@ -66,7 +87,7 @@ def _context_params() -> api.llama_context_params:
 
 def main() -> None:
     api.llama_backend_init()
-    work = {"quantize": quantize, "logits": logits}
+    work = {"quantize": quantize, "logits": logits, "tokenize": tokenize}
     with open(sys.argv[1], encoding="utf-8") as file:
         for name, *arguments in json.load(file):
             work[name](*arguments)
