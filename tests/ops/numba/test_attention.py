@@ -207,6 +207,17 @@ def test_a_token_depends_on_what_it_sees_only(
     np.testing.assert_array_equal(got, np.concatenate([want[0][300:303], want[1][60:61], want[2]]))
 
 
+def test_zeros_have_one_sign() -> None:
+    """The sum of token 1 is -0, if no masked key comes after it."""
+    texts = Texts([6], 1, 1, 16, "F32")
+    texts.q[0][:], texts.k[0][:], texts.v[0][:] = 1, 1, 1
+    texts.k[0][0] = 0
+    texts.v[0][:2] = [[-1e-45], [-0.0]]
+    together = texts.all(cut=False)[1].view(np.int32)
+    alone = texts.step([1], [1])[0].view(np.int32)
+    np.testing.assert_array_equal(alone, together)
+
+
 def test_one_token_at_a_time() -> None:
     texts = Texts([200], 4)
     want = Texts([200], 4).all(50)
