@@ -44,6 +44,7 @@ def emit_fold(e: Emitter, old: Value, old_weight: Value, new: Value, new_weight:
 
 
 def larger(e: Emitter, a: Value, b: Value) -> Value:
+    """The larger in each lane; a where one of them is NaN."""
     return e.b.select(e.b.fcmp_ordered(">", b, a), b, a)
 
 

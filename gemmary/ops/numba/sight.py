@@ -55,7 +55,7 @@ class Sight:
         most = max(1, ROWS * self.kv_heads // self.heads)
         count, runs, parts = _blocks(self.seq, self.first, self.last, tokens, most, self.blocks)
         if cut is None:
-            few = 1 < self.threads and count * self.kv_heads < _PIECES_A_THREAD * self.threads
+            few = self.threads > 1 and count * self.kv_heads < _PIECES_A_THREAD * self.threads
             cut = few and count < runs and parts <= self.room
         if cut and parts > self.room:
             raise ValueError(f"room for {self.room} partial results, and {parts} wanted")

@@ -207,6 +207,18 @@ def test_a_token_depends_on_what_it_sees_only(
     np.testing.assert_array_equal(got, np.concatenate([want[0][300:303], want[1][60:61], want[2]]))
 
 
+def test_zeros_have_one_sign() -> None:
+    """The sum of a run's last token is -0, until a run is folded in that only its neighbours see."""
+    end = 2 * RUN * PAGE
+    texts = Texts([end + 3], 1, 1, 16, "F32")
+    texts.q[0][:], texts.k[0][:], texts.v[0][:] = 1, 0, 0
+    texts.k[0][0] = 1  # weighs 600 times more than any other, so what the last one adds is nearest to -0
+    texts.v[0][end - 1] = -1e-45
+    together = texts.all(cut=False)[end - 1].view(np.int32)
+    alone = texts.step([end - 1], [1])[0].view(np.int32)
+    np.testing.assert_array_equal(alone, together)
+
+
 def test_one_token_at_a_time() -> None:
     texts = Texts([200], 4)
     want = Texts([200], 4).all(50)
