@@ -13,29 +13,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .emit import F32, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints, whole
+from .elementary import emit_exp
+from .emit import F32, I32, I64, LANES, VF, Emitter, Value, floats, inline, whole
 
 LOWEST = -3.4028234663852886e38  # the maximum of nothing: finite, so that no difference is NaN
 
 # A record: addresses of the row's query and of its sum of values, the first and the last position that it
 # sees, and its state.
 QUERY, SUMS, FIRST, LAST, STATE, ROW_BYTES = range(0, 48, 8)
-
-
-def emit_exp(e: Emitter, x: Value) -> Value:
-    """`scalar.exp` in sixteen lanes, the same bits."""
-    x = e.b.select(e.b.fcmp_ordered("<", x, floats(-87.0)), floats(-87.0), x)
-    x = e.b.select(e.b.fcmp_ordered(">", x, floats(88.0)), floats(88.0), x)
-    shifted = e.fma(x, floats(1.4426950408889634), floats(12582912.0))
-    n = e.b.fsub(shifted, floats(12582912.0))
-    r = e.fma(n, floats(2.12194440e-4), e.fma(n, floats(-0.693359375), x))
-    p = floats(1.9875691500e-4)
-    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5):
-        p = e.fma(p, r, floats(c))
-    p = e.fma(p, e.b.fmul(r, r), e.b.fadd(r, floats(1.0)))
-    # n is in the low bits of `shifted`; the shift leaves nothing else of it.
-    power = e.b.add(e.b.shl(e.cast(shifted, VI), ints(23)), ints(127 << 23))
-    return e.b.fmul(p, e.cast(power, VF))
 
 
 def emit_fold(e: Emitter, old: Value, old_weight: Value, new: Value, new_weight: Value) -> Value:

@@ -20,7 +20,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..contract import PAGE
-from .attention_row import FIRST, LAST, LOWEST, QUERY, ROW_BYTES, SUMS, emit_exp, emit_fold, larger, take_in
+from .attention_row import FIRST, LAST, LOWEST, QUERY, ROW_BYTES, SUMS, emit_fold, larger, take_in
+from .elementary import emit_exp
 from .emit import F32, I32, I64, LANES, VF, VI, Emitter, Value, floats, whole
 from .instructions import chosen
 from .isa import avx512

@@ -11,7 +11,7 @@ from numba import njit, types
 from gemmary.errors import UnsupportedModelError
 from gemmary.ops.contract import GLOBAL, PAGE, LayerPages
 from gemmary.ops.numba.attention import append, attend
-from gemmary.ops.numba.attention_row import emit_exp
+from gemmary.ops.numba.elementary import emit_exp
 from gemmary.ops.numba.emit import VF, Emitter, Value, inline
 from gemmary.ops.numba.kernel import address_of
 from gemmary.ops.numba.pagestore import ELEMENTS, pages
