@@ -1,7 +1,8 @@
 """Log sum exp of logit rows, with bits that depend neither on threads nor on the machine.
 
 A row is cut into spans of 4096 columns. Each span has its peak, and the sum of e^(x - peak) in sixteen lanes
-(lane = column mod 16), halves added, then the columns left over in order. Spans are folded in order in float64.
+(lane = column mod 16), halves added, then the columns left over in order.
+Spans are folded in order in float64.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from .emit import F32, I32, LANES, VF, VI, Emitter, Value, floats, inline, ints, ir
+from .emit import I32, LANES, VF, VI, Emitter, Value, floats, inline, ints, ir
 from .kernel import floats_at
 from .scalar import exp
 
@@ -81,7 +82,7 @@ def _halved(e: Emitter, lanes: Value, join: Any) -> Value:
 
 @njit(error_model="numpy")
 def sum_span(x: int, columns: int, peak_at: int, sum_at: int) -> None:
-    """Write the peak and the sum of e^(x - peak) of float32 x [columns]; all addresses. NaN gets into the sum."""
+    """Write the peak and the sum of e^(x - peak) of float32 x [columns]; all addresses. NaN gets into sums."""
     whole = columns // LANES
     peak, rest = _peak(x, whole), floats_at(x, columns)[whole * LANES :]
     for value in rest:

@@ -1,8 +1,7 @@
 """The best of a row of logits without sorting it: maxima of blocks of 64 columns say where to look.
 
-At least k columns are as large as the k-th largest block maximum; only blocks whose maximum reaches it can hold
-one of the k largest. Floats are compared as integers in the same order, so that NaN, above all others there, is
-never lost.
+At least k columns are as large as the k-th largest block maximum; only blocks whose maximum reaches it can
+hold one of the k largest.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import carray, njit, types
 from numba.extending import register_jitable
 
@@ -19,6 +17,7 @@ from ..contract import Candidates, Floats, Ints, Scored, TopK
 from .emit import I8, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints, ir
 from .kernel import ADDRESS, COUNT, address_of, bytes_at, floats_at, ints_at, kernel, record
 from .logsum import SPAN, fold, sum_span
+from .ranking import LOWEST, MAGNITUDE, NAN, border, key, order, settle, write
 from .tape import Tape
 from .team import Team
 from .threads import read
@@ -26,14 +25,10 @@ from .threads import read
 BLOCK = 64  # columns
 RUN = LANES * BLOCK  # columns whose block maxima are one vector
 PIECE = 8 * RUN
-LOWEST = -0x7F800000  # the order of the least finite float32
-NAN = 0x7F800001  # orders from here on are NaN
-_MAGNITUDE = 0x7FFFFFFF
 _NO_ALSO = np.zeros(0, np.int32)
 
-# Words of a question
-_LOGITS, _K, _ALLOWED, _ALSO, _ALSO_COUNT, _IDS, _VALUES, _LSE = range(0, 64, 8)
-_WORDS = 8
+# Words of a question: addresses, and three numbers
+ROWS_AT, ROWS, K, ALLOWED, ALSO, ALSO_COUNT, IDS, LOGITS, LSE = range(0, 72, 8)
 
 
 def _runs(masked: bool) -> Any:
@@ -64,8 +59,8 @@ def _block(e: Emitter, x: Value, allowed: Value, first: int, masked: bool) -> Va
             for a, b in zip(values[::2], values[1::2], strict=True)
         ]
     bits = e.cast(e.b.fadd(values[0], floats(0.0)), VI)  # -0 becomes 0
-    order = e.b.xor(bits, e.b.and_(e.b.ashr(bits, ints(31)), ints(_MAGNITUDE)))
-    return e.b.select(bad, ints(_MAGNITUDE), order)
+    order = e.b.xor(bits, e.b.and_(e.b.ashr(bits, ints(31)), ints(MAGNITUDE)))
+    return e.b.select(bad, ints(MAGNITUDE), order)
 
 
 def _pairs(e: Emitter, a: Value, b: Value) -> Value:
@@ -92,21 +87,6 @@ def longs_at(address: int, count: int) -> Any:
 
 
 @njit(error_model="numpy")
-def order(x: np.float32) -> np.int32:
-    """An integer that is larger where x is; 0 and -0 have the same, NaN the largest."""
-    if x != x:
-        return np.int32(_MAGNITUDE)
-    bits = np.float32(x + np.float32(0)).view(np.int32)
-    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(_MAGNITUDE)))
-
-
-@njit(error_model="numpy")
-def value(order: np.int32) -> np.float32:
-    """The float32 of an order."""
-    return np.int32(order ^ ((order >> np.int32(31)) & np.int32(_MAGNITUDE))).view(np.float32)
-
-
-@njit(error_model="numpy")
 def block_maxima(x: int, allowed: int, orders: int, begin: int, end: int) -> None:
     """Orders of the maxima of the blocks of columns begin .. end - 1; begin is a multiple of RUN.
 
@@ -127,110 +107,6 @@ def block_maxima(x: int, allowed: int, orders: int, begin: int, end: int) -> Non
             if row[i] != row[i] or not allowed or open_[i]:
                 top = max(top, order(row[i]))
         found[first // BLOCK] = top
-
-
-@njit(error_model="numpy")
-def border(orders: np.ndarray, k: int, spare: int) -> int:
-    """An order that at least k, and at most k + spare different or some equal, reach; LOWEST if fewer than k
-    are finite."""
-    low, high = LOWEST, LOWEST
-    for x in orders:
-        high = max(high, x)
-    if _reached(orders, high) >= k:
-        return high
-    if _reached(orders, low) < k:
-        return low
-    while high - low > 1:  # at least k reach low, fewer reach high
-        middle = (low + high) >> 1
-        reached = _reached(orders, middle)
-        if reached < k:
-            high = middle
-        else:
-            low = middle
-            if reached <= k + spare:
-                break
-    return low
-
-
-@njit(error_model="numpy")
-def _reached(orders: np.ndarray, low: int) -> int:
-    """How many are at least low, an int32."""
-    low, count = np.int32(low), np.int32(0)
-    for x in orders:
-        count += np.int32(x >= low)
-    return int(count)
-
-
-@njit(error_model="numpy")
-def key(logit: np.float32, id: int) -> int:
-    """One int64 for a candidate: in the order of falling logits, then rising ids."""
-    return (~np.int64(order(logit)) << 32) | np.int64(id)
-
-
-@njit(error_model="numpy")
-def settle(keys: np.ndarray, found: int, k: int, also: int) -> int:
-    """Sort the k best of the first `found` keys, all different, and the `also` keys after them, each once.
-
-    How many they are; they are left in front. Uses keys up to found + also.
-    """
-    kept = found
-    if found > k:
-        last, kept = _kth(keys[:found], k), 0
-        for i in range(found):
-            if keys[i] <= last:
-                keys[kept] = keys[i]
-                kept += 1
-    for i in range(also):
-        keys[kept + i] = keys[found + i]
-    _sort(keys[: kept + also])
-    count = 0
-    for i in range(kept + also):
-        if count == 0 or keys[i] != keys[count - 1]:
-            keys[count] = keys[i]
-            count += 1
-    return count
-
-
-@njit(error_model="numpy")
-def _kth(keys: np.ndarray, k: int) -> int:
-    """The k-th smallest of more than k different keys."""
-    low = high = keys[0]
-    for x in keys:
-        low, high = min(low, x), max(high, x)
-    while low < high:  # the k-th is in low .. high
-        middle = (low >> 1) + (high >> 1) + (low & high & 1)
-        count = 0
-        for x in keys:
-            count += x <= middle
-        if count >= k:
-            high = middle
-        else:
-            low = middle + 1
-    return high
-
-
-@njit(error_model="numpy")
-def _sort(keys: np.ndarray) -> None:
-    """Shell's sort: short, in place, quick enough for some thousands."""
-    gap = 1
-    while gap < len(keys) // 3:
-        gap = 3 * gap + 1
-    while gap:
-        for i in range(gap, len(keys)):
-            x, at = keys[i], i
-            while at >= gap and keys[at - gap] > x:
-                keys[at] = keys[at - gap]
-                at -= gap
-            keys[at] = x
-        gap //= 3
-
-
-@njit(error_model="numpy")
-def write(keys: np.ndarray, count: int, ids: np.ndarray, logits: np.ndarray) -> None:
-    """Candidates in the form of the answer; columns left over have id 0 and logit -inf."""
-    for i in range(len(ids)):
-        ids[i] = np.int32(keys[i] & 0xFFFFFFFF) if i < count else np.int32(0)
-        logits[i] = value(np.int32(~(keys[i] >> 32))) if i < count else np.float32(-np.inf)
 
 
 @njit(error_model="numpy")
@@ -270,25 +146,25 @@ def _maxima(pointer: Any, piece: int) -> None:
     a = record(pointer)
     row, begin = piece // a.parts, piece % a.parts * PIECE
     blocks = (a.columns + BLOCK - 1) // BLOCK
-    x, allowed = read(a.question + _LOGITS) + row * a.columns * 4, read(a.question + _ALLOWED)
+    x, allowed = read(a.question + ROWS_AT) + row * a.columns * 4, read(a.question + ALLOWED)
     block_maxima(x, allowed, a.maxima + row * blocks * 4, begin, min(begin + PIECE, a.columns))
 
 
 @kernel(question=ADDRESS, maxima=ADDRESS, keys=ADDRESS, columns=COUNT, room=COUNT)
 def _choose(pointer: Any, row: int) -> None:
     a = record(pointer)
-    blocks, k, also = (a.columns + BLOCK - 1) // BLOCK, read(a.question + _K), read(a.question + _ALSO_COUNT)
-    open_ = read(a.question + _ALLOWED)
+    blocks, k, also = (a.columns + BLOCK - 1) // BLOCK, read(a.question + K), read(a.question + ALSO_COUNT)
+    open_ = read(a.question + ALLOWED)
     answer = row * (k + also) * 4
     choose(
-        floats_at(read(a.question + _LOGITS) + row * a.columns * 4, a.columns),
+        floats_at(read(a.question + ROWS_AT) + row * a.columns * 4, a.columns),
         bytes_at(open_, a.columns if open_ else 0),
         ints_at(a.maxima + row * blocks * 4, blocks),
-        ints_at(read(a.question + _ALSO), also),
+        ints_at(read(a.question + ALSO), also),
         k,
         longs_at(a.keys + row * a.room * 8, a.room),
-        ints_at(read(a.question + _IDS) + answer, k + also),
-        floats_at(read(a.question + _VALUES) + answer, k + also),
+        ints_at(read(a.question + IDS) + answer, k + also),
+        floats_at(read(a.question + LOGITS) + answer, k + also),
     )
 
 
@@ -296,7 +172,7 @@ def _choose(pointer: Any, row: int) -> None:
 def _spans(pointer: Any, piece: int) -> None:
     a = record(pointer)
     row, begin = piece // a.spans, piece % a.spans * SPAN
-    x = read(a.question + _LOGITS) + (row * a.columns + begin) * 4
+    x = read(a.question + ROWS_AT) + (row * a.columns + begin) * 4
     sum_span(x, min(SPAN, a.columns - begin), a.peaks + 4 * piece, a.sums + 4 * piece)
 
 
@@ -304,8 +180,37 @@ def _spans(pointer: Any, piece: int) -> None:
 def _fold(pointer: Any, row: int) -> None:
     a = record(pointer)
     at, count = row * a.spans * 4, a.spans
-    lse = floats_at(read(a.question + _LSE) + 4 * row, 1)
+    lse = floats_at(read(a.question + LSE) + 4 * row, 1)
     fold(floats_at(a.peaks + at, count), floats_at(a.sums + at, count), lse)
+
+
+class Question:
+    """A `TopK` about some rows of `columns` candidates, where kernels find it: `words` int64 [9]."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        self.words = np.zeros(9, np.int64)
+        self._arrays: tuple[Any, ...] = ()
+
+    def takes(self, want: TopK) -> bool:
+        """Whether few enough are wanted for blocks to help."""
+        also = 0 if want.also is None else len(want.also)
+        return 0 < want.k <= self.columns // BLOCK // 4 + 1 and also <= self.columns
+
+    def ask(self, rows: Floats, want: TopK) -> Candidates:
+        """Pose the question about rows float32 [R, n]; the answer, which kernels fill."""
+        also = _NO_ALSO if want.also is None else np.ascontiguousarray(want.also, np.int32)
+        allowed = None if want.allowed is None else np.ascontiguousarray(want.allowed)
+        count = min(want.k, self.columns)
+        shape = len(rows), count + len(also)
+        answer = Candidates(
+            np.empty(shape, np.int32), np.empty(shape, np.float32), np.full(len(rows), np.nan, np.float32)
+        )
+        arrays = rows, allowed, also, answer.ids, answer.logits, answer.lse
+        self._arrays = arrays  # kept alive
+        at, open_, extra, ids, logits, lse = (address_of(array) for array in arrays)
+        self.words[:] = at, len(rows), count, open_, extra, len(also), ids, logits, lse
+        return answer
 
 
 class Selection:
@@ -313,58 +218,41 @@ class Selection:
 
     def __init__(self, columns: int, rows: int, team: Team) -> None:
         self.columns, self.rows, self._team = columns, rows, team
-        self._blocks, self._spans = -(-columns // BLOCK), -(-columns // SPAN)
-        self._question = np.zeros(_WORDS, np.int64)
-        self._pieces = {parts: np.zeros(1, np.int64) for parts in (1, -(-columns // PIECE), self._spans)}
-        self._asked: tuple[Any, ...] = ()  # what a question points to
+        self._question = Question(columns)
+        self._pieces: dict[int, np.ndarray] = {}  # by the pieces of one row
         self._buffers: list[np.ndarray] = []
         self._without_lse, self._with_lse = Tape(), Tape()
-        for tape, lse in ((self._without_lse, False), (self._with_lse, True)):
-            self.record(tape, lse)
+        self.record(self._without_lse, False)
+        self.record(self._with_lse, True)
 
     def record(self, tape: Tape, lse: bool) -> None:
         """Append the work on a question (`ask`) to a tape."""
-        maxima = self._buffer(self._blocks, np.int32)
+        blocks, parts, spans = (-(-self.columns // size) for size in (BLOCK, PIECE, SPAN))
+        maxima = self._buffer(blocks, np.int32)
         # Untouched memory costs nothing: only ties in masses fill this.
-        keys = self._buffer(2 * self.columns + self._blocks, np.int64)
-        shared: dict[str, Any] = {"question": self._question, "columns": self.columns}
-        parts = -(-self.columns // PIECE)
-        tape.add(_maxima, self._pieces[parts], maxima=maxima, parts=parts, **shared)
+        keys = self._buffer(2 * self.columns + blocks, np.int64)
+        shared: dict[str, Any] = {"question": self._question.words, "columns": self.columns}
+        tape.add(_maxima, self._count(parts), maxima=maxima, parts=parts, **shared)
         if lse:
-            peaks, sums = (self._buffer(self._spans, np.float32) for _ in range(2))
-            spans: dict[str, Any] = {"peaks": peaks, "sums": sums, "spans": self._spans}
-            tape.add(_spans, self._pieces[self._spans], waits=False, **spans, **shared)
-            tape.add(_fold, self._pieces[1], **spans, question=self._question)
-        tape.add(_choose, self._pieces[1], waits=not lse, maxima=maxima, keys=keys, room=keys.shape[1], **shared)
-
-    def _buffer(self, columns: int, kind: Any) -> np.ndarray:
-        self._buffers.append(np.empty((self.rows, columns), kind))
-        return self._buffers[-1]
+            peaks, sums = (self._buffer(spans, np.float32) for _ in range(2))
+            work = {"peaks": peaks, "sums": sums, "spans": spans}
+            tape.add(_spans, self._count(spans), waits=False, **work, **shared)
+            tape.add(_fold, self._count(1), question=self._question.words, **work)
+        room = keys.shape[1]
+        tape.add(_choose, self._count(1), waits=not lse, maxima=maxima, keys=keys, room=room, **shared)
 
     def ask(self, logits: Floats, want: TopK) -> Candidates:
         """Pose a question about logits [R, columns]; the answer is filled in when the tape is played.
 
         `takes(want)` must hold.
         """
-        also = _NO_ALSO if want.also is None else np.ascontiguousarray(want.also, np.int32)
-        allowed = None if want.allowed is None else np.ascontiguousarray(want.allowed)
-        count = min(want.k, self.columns)
-        shape = len(logits), count + len(also)
-        answer = Candidates(
-            np.empty(shape, np.int32), np.empty(shape, np.float32), np.full(len(logits), np.nan, np.float32)
-        )
         for parts, pieces in self._pieces.items():
             pieces[0] = parts * len(logits)
-        arrays = logits, allowed, also, answer.ids, answer.logits, answer.lse
-        self._asked = arrays
-        at, open_, extra, ids, values, lse = (address_of(array) for array in arrays)
-        self._question[:] = at, count, open_, extra, len(also), ids, values, lse
-        return answer
+        return self._question.ask(logits, want)
 
     def takes(self, want: TopK) -> bool:
         """Whether few enough are wanted for blocks to help; if not, NumPy sorts."""
-        also = 0 if want.also is None else len(want.also)
-        return 0 < want.k <= self._blocks // 4 + 1 and also <= self.columns
+        return self._question.takes(want)
 
     def candidates(self, logits: Floats, want: TopK) -> Candidates:
         """The same as `ops.candidates`, where columns left over have id 0; log sum exp is NaN if not wanted.
@@ -372,7 +260,7 @@ class Selection:
         A row with a NaN, allowed or not, has only NaN logits.
         """
         parts = [self._part(logits[i : i + self.rows], want) for i in range(0, len(logits), self.rows)]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
     def scored(self, logits: Floats, ids: Ints) -> Scored:
         """The logits of one id a row [R], with log sum exp and the best id of all."""
@@ -389,8 +277,15 @@ class Selection:
         everything.logits[np.isnan(answer.logits[:, 0])] = np.nan
         return everything
 
+    def _buffer(self, columns: int, kind: Any) -> np.ndarray:
+        self._buffers.append(np.empty((self.rows, columns), kind))
+        return self._buffers[-1]
 
-def _joined(parts: list[Candidates]) -> Candidates:
+    def _count(self, parts: int) -> np.ndarray:
+        return self._pieces.setdefault(parts, np.zeros(1, np.int64))
+
+
+def joined(parts: list[Candidates]) -> Candidates:
     """One answer from the answers of consecutive rows."""
     columns = ((part.ids, part.logits, part.lse) for part in parts)
     ids, logits, lse = (np.concatenate(arrays) for arrays in zip(*columns, strict=True))
