@@ -1,23 +1,24 @@
 """Exact `TopK` over a 16-bit table that reads half of its bytes: the 8-bit plane finds, the table decides.
 
-A row h of activations is rounded to int8 twice: h1 is h rounded, h2 is what was left, rounded; the second costs
-no reading. The plane's products with both add up to a. With w a row of the table, q its row of the plane, s the
-logit as the full product computes it, n columns in G = n / 32 groups, u = 2^-24, and r1 = h - h1, r2 = r1 - h2:
+A row h of activations is rounded to int8: h1. Where the processor has time while it waits for the plane, what
+was left is rounded too: h2, else 0. The plane's products with both add up to a. With w a row of the table, q its
+row of the plane, s the logit as the full product computes it, n columns in G = n / 32 groups, u = 2^-24, and
+r1 = h - h1, r2 = r1 - h2:
 
-    s is w . h       but for (n / 16 + 5) roundings, each u |w| |h| at most     (`vector`: lanes, tree)
-    w . h            = q . (h1 + h2) + (w - q) . h + q . r2
-    a is q . (h1+h2) but for (G + 3) roundings, each u |q| (|h1| + |h2|) at most  (`tile`, and their sum)
+    s is w . h          but for n / 16 + 5 roundings, each at most u |w| |h|           (`vector`: lanes, tree)
+    w . h               = q . (h1 + h2) + (w - q) . h + q . r2
+    a is q . (h1 + h2)  but for G + 3 roundings, each at most u |q| (|h1| + |h2|)      (`tile`, and their sum)
 
 By Cauchy and Schwarz, with |q| <= |w| + |w - q| and |h1| + |h2| <= |h| + 2 |r1| + |r2| = H:
 
     |a - s| <= |w - q| (|h| + |r2| + g H) + |w| (|r2| + g H + g' |h|)
 
-where g and g' are the numbers of roundings times u, some spare ones included: those of a - bound and a + bound.
-Numbers too small for float32 are lost at 2^-100 altogether. `missed` and `length` of `plane` stand for |w - q|
-and |w|; what `_reach` computes from h is rounded upwards.
+where g and g' are the numbers of roundings times u, with some to spare: for those of a - bound and a + bound.
+Numbers too small for float32 are lost at 2^-100 altogether. `missed` and `length` of a `Plane` stand for |w - q|
+and |w|; what is computed from h is rounded upwards.
 
-Rows whose a + bound is below the k-th largest a - bound have k better ones, so they cannot be among the k best.
-The others are multiplied exactly, by the same dot product as in the full product.
+Rows whose a + bound is below the k-th largest a - bound have k better ones: they are not among the k best. The
+others are multiplied exactly, by the same dot product as in the full product.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 from ..contract import Candidates, Floats, TopK
-from .emit import LANES
+from .emit import I8, I32, LANES, Emitter, Value, inline, ir
 from .kernel import ADDRESS, COUNT, bytes_at, floats_at, halves_at, ints_at, kernel, record
 from .plane import GROUP, STRIP, Plane
 from .ranking import LOWEST, border, key, order, settle, value, write
@@ -57,22 +58,35 @@ from .threads import read
 from .tile import TOKEN_BYTES, tile
 from .vector import dot_bf16, dot_f16
 
-_PARTS = 2  # h1 and h2
+MOST = 8  # rows at a time: as many tokens as a tile has
+# (tokens of the tile, parts of a row) by the most rows: one reading of the plane, never more than eight tokens.
+_SHAPES = ((1, (2, 2)), (2, (4, 2)), (4, (8, 2)), (8, (8, 1)))
+_LINE = 64  # bytes of memory that come together
 _SHARES = 32  # pieces of the exact products of one row
 _FEW = 16  # the full product is used when more than one row in so many survives
 _UNIT = 2.0**-24
 _TINY = np.float32(2.0**-100)
+_UPWARDS = 1 + 2.0**-20
 _SMALLEST = np.float32(1e-30)  # blocks below are rounded to 0
 _HUGE = 1e37  # |w| |h| from here on: sums may come near the largest float32
 
-_both = tile("Q8_0", _PARTS)
+_two, _four, _eight = tile("Q8_0", 2), tile("Q8_0", 4), tile("Q8_0", 8)
+
+
+@inline(types.void, types.intp)
+def _prefetch(e: Emitter, address: Value) -> None:
+    """Start to read a line of memory."""
+    place = e.b.inttoptr(address, I8.as_pointer())
+    e.call("llvm.prefetch.p0", ir.VoidType(), place, *(ir.Constant(I32, n) for n in (0, 3, 1)))
 
 
 @njit(error_model="numpy")
-def _round(x: np.ndarray, codes: np.ndarray, numbers: np.ndarray, sums: np.ndarray, part: int) -> float:
-    """Round x float32 [n] to int8 in place: what was left takes its place. |rest|^2.
+def _round(
+    x: np.ndarray, codes: np.ndarray, numbers: np.ndarray, sums: np.ndarray, tokens: int, token: int
+) -> float:
+    """Round x float32 [n] to int8 in place: what was left takes its place. Returns |rest|.
 
-    The codes go to the tile of two tokens (`tile`), seen as int8, float32 and int32.
+    The codes go to one token of a tile (`tile`), seen as int8, float32 and int32.
     """
     squares = 0.0
     for block in range(len(x) // GROUP):
@@ -82,26 +96,26 @@ def _round(x: np.ndarray, codes: np.ndarray, numbers: np.ndarray, sums: np.ndarr
         large = peak > _SMALLEST
         scale = np.float32(peak / np.float32(127)) if large else np.float32(0)
         inverse = np.float32(np.float32(127) / peak) if large else np.float32(0)
-        at, total = block * _PARTS * TOKEN_BYTES, 0
+        at, total = block * tokens * TOKEN_BYTES, np.int32(0)
         for i in range(GROUP):
             old = x[block * GROUP + i]
             code = np.rint(np.float32(old * inverse))
             rest = np.float64(old) - np.float64(code) * np.float64(scale)
             x[block * GROUP + i] = np.float32(rest)
             squares += rest * rest
-            codes[at + (i // 4 * _PARTS + part) * 4 + i % 4] = np.int8(np.int32(code))
+            codes[at + (i // 4 * tokens + token) * 4 + i % 4] = np.int8(np.int32(code))
             total += np.int32(code)
-        numbers[(at + 32 * _PARTS) // 4 + part] = scale
-        sums[(at + 36 * _PARTS) // 4 + part] = np.int32(-total)
-    return squares
+        numbers[at // 4 + 8 * tokens + token] = scale
+        sums[at // 4 + 9 * tokens + token] = -total
+    return np.sqrt(squares)
 
 
 @njit(error_model="numpy")
 def _prepare(
     h: np.ndarray, x: np.ndarray, codes: np.ndarray, numbers: np.ndarray, sums: np.ndarray,
-    longest: float, reach: np.ndarray,
+    tokens: int, token: int, parts: int, longest: float, reach: np.ndarray,
 ) -> None:  # fmt: skip
-    """Both roundings of h, and what multiplies |w - q| and |w| in the bound: reach [2], NaN if there is none."""
+    """Round h, and write what multiplies |w - q| and |w| in the bound: reach [2], NaN if there is none."""
     squares = 0.0
     for i in range(len(h)):
         x[i] = h[i]
@@ -110,14 +124,15 @@ def _prepare(
     if not (longest * length < _HUGE and length < _HUGE):
         reach[:] = np.float32(np.nan)
         return
-    left = np.sqrt(_round(x, codes, numbers, sums, 0))
-    # The rest itself was rounded to float32 on the way.
-    rest = np.sqrt(_round(x, codes, numbers, sums, 1)) + 2 * _UNIT * left
+    left = rest = _round(x, codes, numbers, sums, tokens, token)
+    if parts == 2:
+        rest = _round(x, codes, numbers, sums, tokens, token + 1)
+    rest += 2 * _UNIT * left  # on its way it was rounded to float32
     groups = len(h) // GROUP
     slack = (groups + 8) * _UNIT * (length + 2 * left + rest)
     spread = (2 * groups + 8) * _UNIT * length
-    reach[0] = (length + rest + slack) * (1 + 2.0**-20) + 1e-30
-    reach[1] = (rest + slack + spread) * (1 + 2.0**-20) + 1e-30
+    reach[0] = (length + rest + slack) * _UPWARDS + _SMALLEST
+    reach[1] = (rest + slack + spread) * _UPWARDS + _SMALLEST
 
 
 @njit(error_model="numpy")
@@ -144,21 +159,48 @@ def _survivors(
         open_ = maxima[block] >= LOWEST
         uppers[block] = order(top + off) if open_ else LOWEST - 1
         maxima[block] = order(top - off) if open_ else LOWEST - 1
-    low, found = border(maxima, k, k // 4), 0
-    for block in range(len(maxima)):
-        if uppers[block] >= low:
-            for i in range(block * BLOCK, min((block + 1) * BLOCK, len(missed))):
-                off = _bound(missed[i], length[i], reach)
-                if order(logits[i] + off) >= low and (len(allowed) == 0 or allowed[i]):
-                    ids[found] = i
-                    lows[found], highs[found] = order(logits[i] - off), order(logits[i] + off)
-                    found += 1
+    low = border(maxima, k, k // 4)
+    found = _scan(logits, allowed, low, reach, block_missed, block_length, uppers, ids)
+    _fetch_early(missed.ctypes.data, length.ctypes.data, ids[:found])
+    for i in range(found):
+        at = ids[i]
+        off = _bound(missed[at], length[at], reach)
+        lows[i], highs[i] = order(logits[at] - off), order(logits[at] + off)
     low, kept = border(lows[:found], k, 0), 0
     for i in range(found):
         if highs[i] >= low:
             ids[kept] = ids[i]
             kept += 1
     return kept
+
+
+@njit(error_model="numpy")
+def _scan(
+    logits: np.ndarray, allowed: np.ndarray, low: int, reach: np.ndarray,
+    block_missed: np.ndarray, block_length: np.ndarray, uppers: np.ndarray, ids: np.ndarray,
+) -> int:  # fmt: skip
+    """Write the ids that reach `low` by the bound of their block; how many."""
+    for block in range(len(uppers)):
+        if uppers[block] >= low:
+            for line in range(4 * BLOCK * block, 4 * BLOCK * (block + 1), _LINE):
+                _prefetch(logits.ctypes.data + line)
+    found, least = 0, value(np.int32(low))
+    for block in range(len(uppers)):
+        if uppers[block] >= low:
+            off = _bound(block_missed[block], block_length[block], reach)
+            for i in range(block * BLOCK, min((block + 1) * BLOCK, len(logits))):
+                if logits[i] + off >= least and (len(allowed) == 0 or allowed[i]):
+                    ids[found] = i
+                    found += 1
+    return found
+
+
+@njit(error_model="numpy")
+def _fetch_early(missed: int, length: int, ids: np.ndarray) -> None:
+    """Ask for what will be read: the processor waits for many places of memory at once."""
+    for i in ids:
+        _prefetch(missed + 4 * np.int64(i))
+        _prefetch(length + 4 * np.int64(i))
 
 
 @njit(error_model="numpy")
@@ -205,44 +247,54 @@ def _finish(
         write(keys, settle(keys, counts[0], k, counts[1]), out_ids, out_logits)
 
 
-@kernel(question=ADDRESS, rest=ADDRESS, tiles=ADDRESS, reach=ADDRESS, longest=np.float64, columns=COUNT)
+@kernel(
+    question=ADDRESS, shape=ADDRESS, rest=ADDRESS, tile=ADDRESS, reach=ADDRESS, longest=np.float64, columns=COUNT
+)  # fmt: skip
 def _ready(pointer: Any, row: int) -> None:
     a = record(pointer)
-    size = a.columns // GROUP * _PARTS * TOKEN_BYTES
-    codes = a.tiles + row * size
+    tokens, parts = read(a.shape), read(a.shape + 8)
+    size = a.columns // GROUP * tokens * TOKEN_BYTES
     _prepare(
         floats_at(read(a.question + ROWS_AT) + row * a.columns * 4, a.columns),
         floats_at(a.rest + row * a.columns * 4, a.columns),
-        bytes_at(codes, size),
-        floats_at(codes, size // 4),
-        ints_at(codes, size // 4),
+        bytes_at(a.tile, size),
+        floats_at(a.tile, size // 4),
+        ints_at(a.tile, size // 4),
+        tokens,
+        row * parts,
+        parts,
         a.longest,
         floats_at(a.reach + row * 8, 2),
     )
 
 
 @kernel(
-    question=ADDRESS, strips=ADDRESS, tiles=ADDRESS, logits=ADDRESS, maxima=ADDRESS, vocab=COUNT, groups=COUNT
+    question=ADDRESS, shape=ADDRESS, strips=ADDRESS, tile=ADDRESS, logits=ADDRESS, maxima=ADDRESS, vocab=COUNT,
+    groups=COUNT,
 )  # fmt: skip
 def _product(pointer: Any, piece: int) -> None:
     a = record(pointer)
     begin, end = piece * RUN, min((piece + 1) * RUN, a.vocab)
-    rows, blocks = read(a.question + ROWS), (a.vocab + BLOCK - 1) // BLOCK
-    size = a.groups * _PARTS * TOKEN_BYTES
+    tokens, parts = read(a.shape), read(a.shape + 8)
     for first in range(begin, end, LANES):
-        strip = a.strips + first // LANES * a.groups * STRIP
-        for row in range(rows):  # the strip is read from memory once
-            out = a.logits + 4 * (row * _PARTS * a.vocab + first)
-            _both(strip, a.tiles + row * size, out, a.groups, 4 * a.vocab)
-    for row in range(rows):
-        logits = a.logits + 4 * row * _PARTS * a.vocab
-        _add(floats_at(logits, a.vocab), floats_at(logits + 4 * a.vocab, a.vocab), begin, end)
+        strip, out = a.strips + first // LANES * a.groups * STRIP, a.logits + 4 * first
+        if tokens == 2:
+            _two(strip, a.tile, out, a.groups, 4 * a.vocab)
+        elif tokens == 4:
+            _four(strip, a.tile, out, a.groups, 4 * a.vocab)
+        else:
+            _eight(strip, a.tile, out, a.groups, 4 * a.vocab)
+    blocks = (a.vocab + BLOCK - 1) // BLOCK
+    for row in range(read(a.question + ROWS)):
+        logits = a.logits + 4 * row * parts * a.vocab
+        if parts == 2:
+            _add(floats_at(logits, a.vocab), floats_at(logits + 4 * a.vocab, a.vocab), begin, end)
         block_maxima(logits, read(a.question + ALLOWED), a.maxima + 4 * row * blocks, begin, end)
 
 
 @kernel(
-    question=ADDRESS, logits=ADDRESS, reach=ADDRESS, maxima=ADDRESS, block_missed=ADDRESS, block_length=ADDRESS,
-    uppers=ADDRESS, missed=ADDRESS, length=ADDRESS, ids=ADDRESS, lows=ADDRESS, highs=ADDRESS, counts=ADDRESS,
+    question=ADDRESS, shape=ADDRESS, logits=ADDRESS, reach=ADDRESS, maxima=ADDRESS, block_missed=ADDRESS,
+    block_length=ADDRESS, uppers=ADDRESS, missed=ADDRESS, length=ADDRESS, ids=ADDRESS, lows=ADDRESS, highs=ADDRESS, counts=ADDRESS,
     vocab=COUNT,
 )  # fmt: skip
 def _search(pointer: Any, row: int) -> None:
@@ -250,7 +302,7 @@ def _search(pointer: Any, row: int) -> None:
     vocab, blocks = a.vocab, (a.vocab + BLOCK - 1) // BLOCK
     open_ = read(a.question + ALLOWED)
     _find(
-        floats_at(a.logits + 4 * row * _PARTS * vocab, vocab),
+        floats_at(a.logits + 4 * row * read(a.shape + 8) * vocab, vocab),
         bytes_at(open_, vocab if open_ else 0),
         ints_at(read(a.question + ALSO), read(a.question + ALSO_COUNT)),
         read(a.question + K),
@@ -275,14 +327,24 @@ _EXACT = {
 
 
 @njit(error_model="numpy")
+def _fetch_row(table: np.ndarray, at: int, columns: int) -> None:
+    for line in range(2 * at, 2 * (at + columns), _LINE):
+        _prefetch(table.ctypes.data + line)
+
+
+@njit(error_model="numpy")
 def _score_f16(table: np.ndarray, h: np.ndarray, ids: np.ndarray, share: int, exact: np.ndarray) -> None:
     for i in range(share * len(ids) // _SHARES, (share + 1) * len(ids) // _SHARES):
+        if i + 1 < len(ids):
+            _fetch_row(table, np.int64(ids[i + 1]) * len(h), len(h))
         exact[i] = dot_f16(table, np.int64(ids[i]) * len(h), h, 0, len(h))
 
 
 @njit(error_model="numpy")
 def _score_bf16(table: np.ndarray, h: np.ndarray, ids: np.ndarray, share: int, exact: np.ndarray) -> None:
     for i in range(share * len(ids) // _SHARES, (share + 1) * len(ids) // _SHARES):
+        if i + 1 < len(ids):
+            _fetch_row(table, np.int64(ids[i + 1]) * len(h), len(h))
         exact[i] = dot_bf16(table, np.int64(ids[i]) * len(h), h, 0, len(h))
 
 
@@ -324,7 +386,7 @@ def _answer(pointer: Any, row: int) -> None:
 
 
 class Head:
-    """`TopK` over a 16-bit table [V, D] without log sum exp, up to `rows` rows at a time.
+    """`TopK` over a 16-bit table [V, D] without log sum exp.
 
     `queries`, `survivors` and `fallbacks` count rows asked for, table rows multiplied exactly, and rows that
     the full product had to decide: a bound that lets more than V / 16 through, or activations that are not
@@ -332,15 +394,14 @@ class Head:
     """
 
     def __init__(
-        self, plane: Plane, format: str, raw: npt.NDArray[np.uint8], rows: int, team: Team,
-        full: Callable[[Floats], Floats], selection: Selection,
+        self, plane: Plane, format: str, raw: npt.NDArray[np.uint8], team: Team, full: Callable[[Floats], Floats], selection: Selection,
     ) -> None:  # fmt: skip
         """`raw` are the table's bytes, of which the plane was made; full(h [R, D]) are all logits [R, V]."""
         self.queries = self.survivors = self.fallbacks = 0
-        self.rows = rows
         self._plane, self._format, self._raw, self._team = plane, format, raw, team
         self._full, self._selection = full, selection
         self._question = Question(plane.rows)
+        self._shape = np.zeros(2, np.int64)  # tokens of the tile, and how many of them a row takes
         self._pieces = {parts: np.zeros(1, np.int64) for parts in (1, _SHARES)}
         self._buffers = self._make_buffers()
         self._tape = Tape()
@@ -351,18 +412,18 @@ class Head:
         v, d, blocks = self._plane.rows, self._plane.columns, len(self._plane.block_missed)
         ints, floats = np.int32, np.float32
         columns: dict[str, tuple[int, Any]] = {
-            "rest": (d, floats), "tiles": (d // GROUP * _PARTS * TOKEN_BYTES, np.uint8), "reach": (2, floats),
-            "logits": (_PARTS * v, floats), "maxima": (blocks, ints), "uppers": (blocks, ints),
+            "rest": (d, floats), "tile": (d // GROUP * TOKEN_BYTES, np.uint8), "reach": (2, floats),
+            "logits": (v, floats), "maxima": (blocks, ints), "uppers": (blocks, ints),
             "lows": (v, ints), "highs": (v, ints), "ids": (2 * v, ints), "exact": (2 * v, floats),
             "keys": (2 * v, np.int64), "counts": (2, np.int64),
         }  # fmt: skip
-        return {name: np.empty((self.rows, n), kind) for name, (n, kind) in columns.items()}
+        return {name: np.empty((MOST, n), kind) for name, (n, kind) in columns.items()}
 
     def record(self, tape: Tape) -> None:
         """Append the work on a question (`ask`) to a tape."""
         plane = self._plane
         known: dict[str, Any] = {
-            **self._buffers, "question": self._question.words, "table": self._raw, "strips": plane.strips,
+            **self._buffers, "question": self._question.words, "shape": self._shape, "table": self._raw, "strips": plane.strips,
             "missed": plane.missed, "length": plane.length, "longest": plane.longest,
             "block_missed": plane.block_missed, "block_length": plane.block_length,
             "vocab": plane.rows, "columns": plane.columns, "groups": plane.columns // GROUP,
@@ -384,7 +445,8 @@ class Head:
         return not want.lse and self._question.takes(want)
 
     def ask(self, h: Floats, want: TopK) -> Candidates:
-        """Pose a question about h [R, D], R <= rows; the answer is filled in when the tape is played."""
+        """Pose a question about h [R, D], R <= MOST; the answer is filled in when the tape is played."""
+        self._shape[:] = next(shape for rows, shape in _SHAPES if len(h) <= rows)
         for parts, pieces in self._pieces.items():
             pieces[0] = parts * len(h)
         return self._question.ask(h, want)
@@ -404,8 +466,8 @@ class Head:
     def top_k(self, h: Floats, want: TopK) -> Candidates:
         """The same bits as from all logits; `takes(want)` must hold. Log sum exp is NaN."""
         parts = []
-        for start in range(0, len(h), self.rows):
-            rows = h[start : start + self.rows]
+        for start in range(0, len(h), MOST):
+            rows = h[start : start + MOST]
             answer = self.ask(rows, want)
             self._team.play(self._tape)
             parts.append(self.checked(rows, want, answer))
