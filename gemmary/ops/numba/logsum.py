@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 
-from .emit import I32, LANES, VF, VI, Emitter, Value, floats, inline, ints, ir
+from .emit import I32, LANES, VF, VI, Emitter, Value, floats, inline, ints
 from .kernel import floats_at
 from .scalar import exp
 
@@ -82,7 +83,7 @@ def _halved(e: Emitter, lanes: Value, join: Any) -> Value:
 
 @njit(error_model="numpy")
 def sum_span(x: int, columns: int, peak_at: int, sum_at: int) -> None:
-    """Write the peak and the sum of e^(x - peak) of float32 x [columns]; all addresses. NaN gets into sums."""
+    """Write the peak and the sum of e^(x - peak) of float32 x [columns] (addresses). NaN gets into sums."""
     whole = columns // LANES
     peak, rest = _peak(x, whole), floats_at(x, columns)[whole * LANES :]
     for value in rest:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba import njit, types
 
 from ...formats.halves import float_to_half, half_to_float
 from ..contract import Floats
-from .emit import I8, I16, LANES, VF, VI, Emitter, Value, floats, inline, ints, ir
+from .emit import I8, I16, LANES, VF, VI, Emitter, Value, floats, inline, ints
 from .isa import generic
 from .kernel import ADDRESS, COUNT, floats_at, kernel, record
 from .selection import BLOCK
@@ -31,7 +32,7 @@ STRIP = LAYOUTS["Q8_0"].nbytes  # bytes for 32 columns of sixteen rows
 _PIECE = 16 * LANES  # rows that one piece of the work packs
 _LARGEST_CODE = 127.0
 _LARGEST_SCALE = np.float32(65504.0)
-# Lengths are sums of n / 16 + 5 squares in float32, each rounded: for n <= 2^15 that is less than 2^-12 of them.
+# Lengths are sums of n / 16 + 5 squares in float32, each rounded: by less than 2^-12 for n <= 2^15.
 # Squares below the smallest normal float32 may be lost: 2^-126 each.
 _WIDEST = 1 << 15
 _WIDEN = 1.0 + 2.0**-12
@@ -123,7 +124,7 @@ _codes_f16, _codes_bf16 = _codes("F16"), _codes("BF16")
 
 @njit(error_model="numpy")
 def _pack_row(half: bool, source: int, strip: int, lane: int, blocks: int, sums: np.ndarray) -> None:
-    """One row into its lane of a strip; what it misses and its own squares are summed in sums float32 [32]."""
+    """One row into its lane of a strip. sums float32 [32]: squares of what is missed, and of it, in lanes."""
     sums[:] = np.float32(0)
     for block in range(blocks):
         at, to = source + 2 * GROUP * block, strip + STRIP * block
@@ -189,7 +190,7 @@ def _pack(pointer: Any, piece: int) -> None:
 
 
 class Plane:
-    """strips uint8 [rows / 16 * columns / 32 * 544]; `missed` |w - q| and `length` |w| of each row and block."""
+    """strips uint8 [rows / 16 * columns / 32 * 544]; `missed` |w - q| and `length` |w| by row and block."""
 
     def __init__(self, format: str, raw: npt.NDArray[np.uint8], rows: int, columns: int, team: Team) -> None:
         """From the file's bytes [rows, columns] of F16 or BF16. `fits` must hold."""

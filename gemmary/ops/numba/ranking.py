@@ -55,16 +55,16 @@ def border(orders: np.ndarray, k: int, spare: int) -> int:
 @njit(error_model="numpy")
 def _reached(orders: np.ndarray, low: int) -> int:
     """How many are at least low, an int32."""
-    low, count = np.int32(low), np.int32(0)
+    least, count = np.int32(low), np.int32(0)
     for x in orders:
-        count += np.int32(x >= low)
+        count += np.int32(x >= least)
     return int(count)
 
 
 @njit(error_model="numpy")
 def key(logit: np.float32, id: int) -> int:
     """One int64 for a candidate: in the order of falling logits, then rising ids."""
-    return (~np.int64(order(logit)) << 32) | np.int64(id)
+    return int((~np.int64(order(logit)) << 32) | np.int64(id))
 
 
 @njit(error_model="numpy")

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from llvmlite import ir
+from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import register_jitable
 
 from ..candidates import candidates
 from ..contract import Candidates, Floats, Ints, Scored, TopK
-from .emit import I8, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints, ir
+from .emit import I8, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints
 from .kernel import ADDRESS, COUNT, address_of, bytes_at, floats_at, ints_at, kernel, record
 from .logsum import SPAN, fold, sum_span
 from .ranking import LOWEST, MAGNITUDE, NAN, border, key, order, settle, write
@@ -100,13 +101,19 @@ def block_maxima(x: int, allowed: int, orders: int, begin: int, end: int) -> Non
             _masked_run(x + 4 * at, allowed + at, orders + at // BLOCK * 4)
         else:
             _run(x + 4 * at, allowed, orders + at // BLOCK * 4)
-    row, found, open_ = floats_at(x, end), ints_at(orders, (end + BLOCK - 1) // BLOCK), bytes_at(allowed, end)
-    for first in range(begin + runs * RUN, end, BLOCK):
+    found = ints_at(orders, (end + BLOCK - 1) // BLOCK)
+    _tail(floats_at(x, end), bytes_at(allowed, end if allowed else 0), found, begin + runs * RUN)
+
+
+@njit(error_model="numpy")
+def _tail(x: np.ndarray, allowed: np.ndarray, orders: np.ndarray, begin: int) -> None:
+    """The same for columns left over, one by one."""
+    for first in range(begin, len(x), BLOCK):
         top = LOWEST - 1
-        for i in range(first, min(first + BLOCK, end)):
-            if row[i] != row[i] or not allowed or open_[i]:
-                top = max(top, order(row[i]))
-        found[first // BLOCK] = top
+        for i in range(first, min(first + BLOCK, len(x))):
+            if x[i] != x[i] or len(allowed) == 0 or allowed[i]:
+                top = max(top, int(order(x[i])))
+        orders[first // BLOCK] = top
 
 
 @njit(error_model="numpy")
@@ -235,7 +242,7 @@ class Selection:
         tape.add(_maxima, self._count(parts), maxima=maxima, parts=parts, **shared)
         if lse:
             peaks, sums = (self._buffer(spans, np.float32) for _ in range(2))
-            work = {"peaks": peaks, "sums": sums, "spans": spans}
+            work: dict[str, Any] = {"peaks": peaks, "sums": sums, "spans": spans}
             tape.add(_spans, self._count(spans), waits=False, **work, **shared)
             tape.add(_fold, self._count(1), question=self._question.words, **work)
         room = keys.shape[1]
@@ -259,6 +266,7 @@ class Selection:
 
         A row with a NaN, allowed or not, has only NaN logits.
         """
+        logits = np.ascontiguousarray(logits)
         parts = [self._part(logits[i : i + self.rows], want) for i in range(0, len(logits), self.rows)]
         return parts[0] if len(parts) == 1 else joined(parts)
 

@@ -1,4 +1,4 @@
-"""The best of full logits by block maxima, against the plain sort; log sum exp, against float64 and its own bits."""
+"""The best of full logits by block maxima, against the plain sort; log sum exp, against float64."""
 
 from __future__ import annotations
 
