@@ -120,14 +120,14 @@ def survivors(
         open_ = maxima[block] >= LOWEST
         uppers[block] = order(top + off) if open_ else LOWEST - 1
         maxima[block] = order(top - off) if open_ else LOWEST - 1
-    low = border(maxima, k, k // 4)
+    low = border(maxima, k)
     found = _scan(logits, allowed, low, reach, block_missed, block_length, uppers, ids)
     _fetch_early(missed.ctypes.data, length.ctypes.data, ids[:found])
     for i in range(found):
         at = ids[i]
         off = bound(missed[at], length[at], reach)
         lows[i], highs[i] = order(logits[at] - off), order(logits[at] + off)
-    low, kept = border(lows[:found], k, 0), 0
+    low, kept = border(lows[:found], k), 0
     for i in range(found):
         if highs[i] >= low:
             ids[kept] = ids[i]

@@ -92,7 +92,7 @@ def _finish(
 ) -> None:  # fmt: skip
     """The answer from exact logits."""
     for i in range(counts[0] + counts[1]):
-        keys[i] = key(exact[i], ids[i])
+        keys[i] = key(exact[i], np.int64(ids[i]))
         if exact[i] != exact[i]:
             out_ids[:] = 0
             out_logits[:] = np.float32(np.nan)
@@ -208,8 +208,8 @@ def _exact(pointer: Any, piece: int) -> None:
         halves_at(a.table, a.vocab * a.columns),
         floats_at(read(a.question + ROWS_AT) + row * a.columns * 4, a.columns),
         ints_at(a.ids + at, found),
-        share * found // _SHARES,
-        (share + 1) * found // _SHARES,
+        int(share * found // _SHARES),
+        int((share + 1) * found // _SHARES),
         floats_at(a.exact + at, found),
     )
 

@@ -30,41 +30,42 @@ def value(order: np.int32) -> np.float32:
 
 
 @njit(error_model="numpy")
-def border(orders: np.ndarray, k: int, spare: int) -> int:
-    """An order that at least k, and at most k + spare different or some equal, reach; LOWEST if fewer than k
-    are finite."""
-    low, high = LOWEST, LOWEST
-    for x in orders:
-        high = max(high, x)
+def largest(orders: np.ndarray) -> int:
+    """The largest of them, or what is just below LOWEST if none is finite."""
+    top = np.int32(LOWEST - 1)
+    for i in range(len(orders)):  # loops over numbers become vectors, loops over elements do not
+        top = max(top, orders[i])
+    return int(top)
+
+
+@njit(error_model="numpy")
+def border(orders: np.ndarray, k: int) -> int:
+    """The k-th largest order; LOWEST where fewer than k are finite."""
+    low, high = LOWEST, largest(orders)
     if _reached(orders, high) >= k:
-        return high
-    if _reached(orders, low) < k:
-        return low
-    while high - low > 1:  # at least k reach low, fewer reach high
+        return max(low, high)
+    while high - low > 1:  # fewer than k reach high; low is LOWEST or at least k reach it
         middle = (low + high) >> 1
-        reached = _reached(orders, middle)
-        if reached < k:
-            high = middle
-        else:
+        if _reached(orders, middle) >= k:
             low = middle
-            if reached <= k + spare:
-                break
+        else:
+            high = middle
     return low
 
 
 @njit(error_model="numpy")
 def _reached(orders: np.ndarray, low: int) -> int:
     """How many are at least low, an int32."""
-    least, count = np.int32(low), np.int32(0)
-    for x in orders:
-        count += np.int32(x >= least)
-    return int(count)
+    least, count = np.int32(low), 0
+    for i in range(len(orders)):
+        count += orders[i] >= least
+    return count
 
 
 @njit(error_model="numpy")
-def key(logit: np.float32, id: int) -> int:
+def key(logit: np.float32, id: np.int64) -> int:
     """One int64 for a candidate: in the order of falling logits, then rising ids."""
-    return int((~np.int64(order(logit)) << 32) | np.int64(id))
+    return int((~np.int64(order(logit)) << 32) | id)
 
 
 @njit(error_model="numpy")
@@ -100,8 +101,8 @@ def _kth(keys: np.ndarray, k: int) -> int:
     while low < high:  # the k-th is in low .. high
         middle = (low >> 1) + (high >> 1) + (low & high & 1)
         count = 0
-        for x in keys:
-            count += x <= middle
+        for i in range(len(keys)):
+            count += keys[i] <= middle
         if count >= k:
             high = middle
         else:

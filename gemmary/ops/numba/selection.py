@@ -18,7 +18,7 @@ from ..contract import Candidates, Floats, Ints, Scored, TopK
 from .emit import I8, I32, I64, LANES, VF, VI, Emitter, Value, floats, inline, ints
 from .kernel import ADDRESS, COUNT, address_of, bytes_at, floats_at, ints_at, kernel, record
 from .logsum import SPAN, fold, sum_span
-from .ranking import LOWEST, MAGNITUDE, NAN, border, key, order, settle, write
+from .ranking import LOWEST, MAGNITUDE, NAN, border, key, largest, order, settle, write
 from .tape import Tape
 from .team import Team
 from .threads import read
@@ -124,7 +124,7 @@ def gather(x: np.ndarray, allowed: np.ndarray, maxima: np.ndarray, low: int, key
         if maxima[block] >= low:
             for i in range(block * BLOCK, min((block + 1) * BLOCK, len(x))):
                 if order(x[i]) >= low and (len(allowed) == 0 or allowed[i]):
-                    keys[found] = key(x[i], i)
+                    keys[found] = key(x[i], np.int64(i))
                     found += 1
     return found
 
@@ -135,15 +135,15 @@ def choose(
     ids: np.ndarray, logits: np.ndarray,
 ) -> None:  # fmt: skip
     """Write the k best of a row and those of `also`, given the orders of its block maxima."""
-    if border(maxima, 1, 0) >= NAN:
+    if largest(maxima) >= NAN:
         logits[:] = np.float32(np.nan)
         ids[:] = 0
         return
-    found = gather(x, allowed, maxima, border(maxima, k, k // 4), keys)
+    found = gather(x, allowed, maxima, border(maxima, k), keys)
     more = found
     for i in also:
         if order(x[i]) >= LOWEST and (len(allowed) == 0 or allowed[i]):
-            keys[more] = key(x[i], i)
+            keys[more] = key(x[i], np.int64(i))
             more += 1
     write(keys, settle(keys, found, k, more - found), ids, logits)
 
