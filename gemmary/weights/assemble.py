@@ -24,6 +24,7 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
 
     `expand` decodes every matrix to float32 instead, and keeps keys and values so, to measure what formats cost.
     """
+    from ..ops.numba.machine import team
     from ..ops.numba.memory import WeightMemory
     from ..ops.numba.table import NumbaOps
 
@@ -45,7 +46,7 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
     return Text(
         config=config,
         ops=ops,
-        table=packed("embed"),
+        table=packed("embed").with_plane(team()),
         layers=tuple(layer(i) for i in range(config.layers)),
         norm=gain("norm"),
         embed_scale=checkpoint.embed_scale,

@@ -48,7 +48,6 @@ _SHAPES = ((1, (2, 2)), (2, (4, 2)), (4, (8, 2)), (8, (8, 1)))
 _SHARES = 32  # pieces of the exact products of one row
 _FEW = 16  # the full product is used when more than one row in so many survives
 
-_two, _four, _eight = tile("Q8_0", 2), tile("Q8_0", 4), tile("Q8_0", 8)
 
 
 @njit(error_model="numpy")
@@ -134,11 +133,11 @@ def _product(pointer: Any, piece: int) -> None:
     for first in range(begin, end, LANES):
         strip, out = a.strips + first // LANES * a.groups * STRIP, a.logits + 4 * first
         if tokens == 2:
-            _two(strip, a.tile, out, a.groups, 4 * a.vocab)
+            tile("Q8_0", 2, strip, a.tile, out, a.groups, 4 * a.vocab)
         elif tokens == 4:
-            _four(strip, a.tile, out, a.groups, 4 * a.vocab)
+            tile("Q8_0", 4, strip, a.tile, out, a.groups, 4 * a.vocab)
         else:
-            _eight(strip, a.tile, out, a.groups, 4 * a.vocab)
+            tile("Q8_0", 8, strip, a.tile, out, a.groups, 4 * a.vocab)
     blocks = (a.vocab + BLOCK - 1) // BLOCK
     for row in range(read(a.question + ROWS)):
         logits = a.logits + 4 * row * parts * a.vocab

@@ -6,27 +6,26 @@ the file and meets float32. GEMV and GEMM, one thread and many, give the same bi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
 
 from ...formats import Format, decode
 from ..contract import Floats
 from .activation import tile_of
-from .emit import LANES, Emitter
-from .floatrows import BYTES, ROWS, float_tile
-from .instructions import chosen
+from .emit import LANES
+from .floatrows import BYTES, ROWS
 from .kernel import ADDRESS, COUNT, Kernel, floats_at, kernel, record
 from .memory import WeightMemory
 from .packing import pack
+from .plane import Plane
 from .strips import LAYOUTS
 from .tape import Tape
 from .team import Team
-from .tile import TOKEN_BYTES, emit_tile
+from .tile import TOKEN_BYTES, tile
 
 _PIECES = 8  # pieces of work a thread: enough to even out, few enough to stay cheap
 _CACHED = 1 << 17  # bytes of strips that meet a tile of tokens before the next tile is read: they stay in L2
@@ -37,7 +36,7 @@ class PackedLinear:
     """A weight [rows, columns]. `raw` are the file's bytes, maybe a memory map; `strips` what products read.
 
     `layout` names how strips lie; both are None for floats. Of a quantized matrix `raw` is only needed to
-    `fetch` rows.
+    `fetch` rows. `plane` is an 8-bit picture of a 16-bit table (`with_plane`).
     """
 
     format: Format
@@ -46,6 +45,7 @@ class PackedLinear:
     columns: int
     layout: str | None = None
     strips: npt.NDArray[np.uint8] | None = None
+    plane: Plane | None = None
 
     @classmethod
     def pack(
@@ -62,6 +62,12 @@ class PackedLinear:
             return cls(form, raw, rows, columns, *pack(team, memory, form, raw, rows, columns))
         # A file may place floats at odd addresses; words must be aligned.
         return cls(form, raw.copy() if raw.ctypes.data % 4 else raw, rows, columns)
+
+    def with_plane(self, team: Team) -> PackedLinear:
+        """The same weight with an 8-bit plane, where its format and shape allow one."""
+        if not Plane.fits(self.format.name, self.rows, self.columns):
+            return self
+        return replace(self, plane=Plane(self.format.name, self.raw, self.rows, self.columns, team))
 
     @property
     def quantized(self) -> bool:
@@ -101,18 +107,6 @@ def fetch(weight: PackedLinear, ids: np.ndarray) -> Floats:
     return decode(weight.format, np.ascontiguousarray(raw).reshape(-1), len(ids), weight.columns)
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def _tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks: Any, row: Any) -> Any:
-    """`emit_tile` for a format and a number of tokens that are known when this is compiled."""
-    layout = LAYOUTS[form.literal_value]
-
-    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        emit_tile(Emitter(builder), chosen, layout, tokens.literal_value, *args[2:])
-        return context.get_dummy_value()
-
-    return types.void(form, tokens, *([types.intp] * 5)), generate
-
-
 def _strips_kernel(form: str) -> Kernel:
     def strips(args: Any, piece: int) -> None:
         """A run of strips times all tokens, so many strips at a time that they stay near."""
@@ -132,13 +126,13 @@ def _strips_kernel(form: str) -> Kernel:
                     if lacking:
                         out, stride = rest.ctypes.data, 64
                     if size == 8:
-                        _tile(form, 8, w, x, out, a.blocks, stride)
+                        tile(form, 8, w, x, out, a.blocks, stride)
                     elif size == 4:
-                        _tile(form, 4, w, x, out, a.blocks, stride)
+                        tile(form, 4, w, x, out, a.blocks, stride)
                     elif size == 2:
-                        _tile(form, 2, w, x, out, a.blocks, stride)
+                        tile(form, 2, w, x, out, a.blocks, stride)
                     else:
-                        _tile(form, 1, w, x, out, a.blocks, stride)
+                        tile(form, 1, w, x, out, a.blocks, stride)
                     if lacking:
                         _copy_rest(rest, size, a.rows - strip * 16, a.out + token * row + strip * 64, row)
                 token += size

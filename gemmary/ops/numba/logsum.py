@@ -13,7 +13,8 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 
-from .emit import I32, LANES, VF, VI, Emitter, Value, floats, inline, ints
+from .elementary import emit_exp
+from .emit import I32, LANES, VF, Emitter, Value, floats, inline
 from .kernel import floats_at
 from .scalar import exp
 
@@ -47,26 +48,6 @@ def _sum(e: Emitter, x: Value, vectors: Value, peak: Value) -> Value:
 def _put(e: Emitter, address: Value, number: Value) -> None:
     """Write a float32."""
     e.store(number, address)
-
-
-def emit_exp(e: Emitter, x: Value) -> Value:
-    """`scalar.exp` in each lane, bit for bit."""
-    low, high = floats(-87.0), floats(88.0)
-    x = e.b.select(e.b.fcmp_ordered("<", x, low), low, x)
-    x = e.b.select(e.b.fcmp_ordered(">", x, high), high, x)
-    ruler = floats(12582912.0)
-    n = e.b.fsub(e.fma(x, _constant(1.4426950408889634), ruler), ruler)
-    r = e.fma(n, _constant(2.12194440e-4), e.fma(n, _constant(-0.693359375), x))
-    p = _constant(1.9875691500e-4)
-    for term in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5):
-        p = e.fma(p, r, _constant(term))
-    p = e.fma(p, e.b.fmul(r, r), e.b.fadd(r, floats(1.0)))
-    power = e.b.shl(e.b.add(e.b.fptosi(n, VI), ints(127)), ints(23))
-    return e.b.fmul(p, e.cast(power, VF))
-
-
-def _constant(number: float) -> Value:
-    return floats(float(np.float32(number)))
 
 
 def _larger(e: Emitter, a: Value, b: Value) -> Value:

@@ -13,35 +13,30 @@ from typing import Any
 import numpy as np
 
 from ...config import Rope
-from ..candidates import candidates
 from ..contract import (
     Attention,
     Candidates,
     Floats,
-    Full,
     LayerPages,
     Norm,
     Scored,
     Step,
-    Targets,
-    TopK,
     Want,
 )
-from .activation import BLOCK, room, round_rows
+from .activation import BLOCK, round_rows
 from .attention import append, attend
 from .gate import gate, gate_codes, gate_pieces
 from .linear import PackedLinear, fetch, multiply
 from .machine import team
 from .norm import add_normalised, normalise
+from .output import Output
 from .pagestore import pages
 from .rotary import rotate
 from .staged import Staged
-from .tape import Tape
 from .tile import TOKEN_BYTES
 
 RECORDED = 16  # tokens of the largest step that is recorded
 _RECORDINGS = 32
-_HEAD_ROWS = 8  # rows whose full logits exist at once when only candidates or scores were asked for
 
 Forward = Callable[[Any, Iterable[LayerPages | None]], Floats]
 
@@ -59,6 +54,7 @@ class Recording:
     """A step that can be played again: where its embeddings go and where its result is."""
 
     staged: Staged
+    stores: list[LayerPages | None]  # kept alive: the tape has their addresses
     embed: Callable[[Step], None] | None = None
     result: Floats | None = None
 
@@ -73,6 +69,7 @@ class NumbaOps:
         """
         self._element, self._replay = element, replay
         self._recordings: dict[Any, Recording] = {}
+        self._outputs: dict[Any, Output] = {}
         self._recording: Recording | None = None
         self._step: Any = None  # the staged step whose operations come in; one thread runs one step at a time
 
@@ -95,7 +92,7 @@ class NumbaOps:
         while len(self._recordings) >= _RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
         self._step = Staged(step, team(), recording=True)
-        self._recording = Recording(self._step)
+        self._recording = Recording(self._step, stores)
         try:
             self._recording.result = forward(self._recording.staged, stores)
             self._recordings[key] = self._recording
@@ -182,13 +179,14 @@ class NumbaOps:
         return out
 
     def head(self, h: Floats, table: PackedLinear, want: Want) -> Floats | Scored | Candidates:
-        if isinstance(want, Full):
-            return _logits(h, table)
-        parts = []
-        for start in range(0, len(h), _HEAD_ROWS):
-            rows = slice(start, start + _HEAD_ROWS)
-            parts.append(_answer(_logits(h[rows], table), want, rows))
-        return _join(parts)
+        return self.output(table).answer(h, want)
+
+    def output(self, table: PackedLinear) -> Output:
+        """What answers about logits over a table; it counts what its plane did."""
+        key = id(table), team().threads
+        if key not in self._outputs:
+            self._outputs[key] = Output(table, team())
+        return self._outputs[key]
 
     def pages(self, count: int, kv_heads: int, head_dim: int) -> LayerPages:
         return pages(count, kv_heads, head_dim, self._element)
@@ -229,34 +227,3 @@ def _floats_of(step: Staged, o: Floats | Gated) -> Floats:
     out = step.arena.take(o.g.shape)
     step.tape.add(gate, len(out), g=o.g, u=o.u, out=out, columns=out.shape[1])
     return out
-
-
-def _logits(h: Floats, table: PackedLinear) -> Floats:
-    """Every logit of hidden states [R, D]: float32 [R, V]."""
-    tape, threads = Tape(), team()
-    out = np.empty((len(h), table.rows), np.float32)
-    source: np.ndarray = np.ascontiguousarray(h)
-    if table.quantized:
-        codes = room(len(h), table.columns)
-        tape.add(round_rows, len(h), x=source, codes=codes, tokens=len(h), columns=table.columns)
-        multiply(tape, threads, table, codes, len(h), out, waits=True)
-    else:
-        multiply(tape, threads, table, source, len(h), out, waits=True)
-    threads.play(tape)
-    return out
-
-
-def _answer(logits: Floats, want: Targets | TopK, rows: slice) -> Scored | Candidates:
-    peak = logits.max(-1, keepdims=True)
-    lse = np.log(np.exp(logits - peak).sum(-1)) + peak[:, 0]
-    if isinstance(want, Targets):
-        picked = logits[np.arange(len(logits)), want.ids[rows]]
-        return Scored(picked, lse, logits.argmax(-1).astype(np.int32))
-    return candidates(logits, lse, want)
-
-
-def _join(parts: list[Any]) -> Any:
-    """One answer from the answers of consecutive rows."""
-    kind = type(parts[0])
-    names = kind.__dataclass_fields__
-    return kind(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

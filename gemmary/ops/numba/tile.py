@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+from numba.extending import intrinsic
+
 from .emit import F32, I32, LANES, VI, Emitter, Value, floats, ints, ir
-from .strips import Group, Layout
+from .instructions import chosen
+from .strips import LAYOUTS, Group, Layout
 
 # A tile of M tokens holds for each 32 columns: codes int8 [8][M][4], then M each of: scale float32, minus the
 # sum of the codes int32, and minus the sums of the first and the second 16 codes.
@@ -74,3 +78,15 @@ def _start(e: Emitter, zero: int, x: Value, minus_sum: int) -> Value:
     if not zero:
         return ints(0)
     return e.b.shl(e.splat(e.load(I32, x, minus_sum)), ir.Constant(VI, [zero.bit_length() - 1] * LANES))
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks: Any, row: Any) -> Any:
+    """`emit_tile` for a format and a number of tokens that are known when this is compiled."""
+    layout = LAYOUTS[form.literal_value]
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        emit_tile(Emitter(builder), chosen, layout, tokens.literal_value, *args[2:])
+        return context.get_dummy_value()
+
+    return types.void(form, tokens, *([types.intp] * 5)), generate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..emit import I8, I16, I32, VB, VF, Emitter, F16, Value, ir
+from ..emit import F16, I8, I16, I32, VB, VF, Emitter, Value, ir
 from .avx512 import pause as pause
 
 NAME = "avx2"

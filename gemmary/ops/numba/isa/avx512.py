@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..emit import I8, VB, VF, VI, Emitter, F16, Value, ir
+from ..emit import F16, I8, VB, VF, VI, Emitter, Value, ir
 
 NAME = "avx512-vnni"
 TARGET: tuple[str, str] | None = None  # the machine's own
