@@ -17,7 +17,7 @@ from ...formats import Format, decode
 from ..contract import Floats
 from .activation import tile_of
 from .emit import LANES
-from .floatrows import BYTES, ROWS
+from .floatrows import BYTES, ROWS, float_tile
 from .kernel import ADDRESS, COUNT, Kernel, floats_at, kernel, record
 from .memory import WeightMemory
 from .packing import pack
