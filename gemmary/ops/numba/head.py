@@ -44,7 +44,7 @@ from .vector import dot_bf16, dot_f16
 
 MOST = 8  # rows at a time: as many tokens as a tile has
 # (tokens of the tile, parts of a row) by the most rows: the plane is read once, and never for many tokens.
-_SHAPES = ((1, (2, 2)), (2, (4, 2)), (4, (8, 2)), (8, (8, 1)))
+_SHAPES = ((1, (2, 2)), (2, (4, 2)), (4, (4, 1)), (8, (8, 1)))
 _SHARES = 32  # pieces of the exact products of one row
 _FEW = 16  # the full product is used when more than one row in so many survives
 
@@ -182,15 +182,16 @@ def _score(
     columns = len(h)
     for i in range(begin, end):
         if i + 1 < end:
-            _fetch_row(table, np.int64(ids[i + 1]) * columns, columns)
+            _fetch_row(table, ids[i + 1], columns)
         at = np.int64(ids[i]) * columns
         exact[i] = dot_f16(table, at, h, 0, columns) if half else dot_bf16(table, at, h, 0, columns)
 
 
 @njit(error_model="numpy")
-def _fetch_row(table: np.ndarray, at: int, columns: int) -> None:
-    for line in range(2 * at, 2 * (at + columns), LINE):
-        prefetch(table.ctypes.data + line)
+def _fetch_row(table: np.ndarray, id: int, columns: int) -> None:
+    size = np.int64(2 * columns)
+    for at in range(id * size, (id + 1) * size, LINE):
+        prefetch(table.ctypes.data + at)
 
 
 @kernel(
