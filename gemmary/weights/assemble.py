@@ -19,16 +19,17 @@ NORMS = ("attn_norm", "q_norm", "k_norm", "attn_post_norm", "ffn_norm", "ffn_pos
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
-def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
+def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None = None) -> Text:
     """The decoder on the CPU engine: quantized weights in strips, float ones as they lie in the mapped file.
 
-    `expand` decodes every matrix to float32 instead, and keeps keys and values so, to measure what formats cost.
+    `expand` decodes every matrix to float32 instead, to measure what a format costs. `pages`: format of keys
+    and values, BF16 or F32 (None: F32 when expanded).
     """
     from ..ops.numba.machine import team
     from ..ops.numba.memory import WeightMemory
     from ..ops.numba.table import NumbaOps
 
-    ops, memory = NumbaOps("F32" if expand else "BF16"), WeightMemory()
+    ops, memory = NumbaOps(pages or ("F32" if expand else "BF16")), WeightMemory()
     config = checkpoint.config
 
     def gain(name: str) -> Gain:

@@ -62,10 +62,10 @@ class Decoding:
         return [np.concatenate(r) for r in rows]
 
 
-def cpu(source: Path, exact_scale: bool = False) -> Decoding:
-    """The CPU engine on a file or folder."""
+def cpu(source: Path, exact_scale: bool = False, pages: str = "F32") -> Decoding:
+    """The CPU engine on a file or folder; `pages`: format of keys and values."""
     checkpoint = open_checkpoint(source, exact_scale)
-    return Decoding(packed_text(checkpoint), checkpoint.config)
+    return Decoding(packed_text(checkpoint, pages=pages), checkpoint.config)
 
 
 def reference(source: Path, exact_scale: bool = False) -> Decoding:
