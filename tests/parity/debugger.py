@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from gemmary.model.text import Text
+from gemmary.ops.numba.table import Gated
 
 from .decoding import ENGINES, Decoding
 from .sharp import distance
@@ -63,6 +64,7 @@ def note(notes: Notes, *results: Any) -> None:
     """Keep copies, as [T, rest]."""
     for result in results:
         array = result.numpy(force=True) if isinstance(result, torch.Tensor) else result
+        array = array.computed() if isinstance(array, Gated) else array
         notes.append(array.reshape(len(array), -1).copy())
 
 

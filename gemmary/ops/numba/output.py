@@ -55,7 +55,10 @@ class Output:
 
     def _full(self, h: Floats) -> Floats:
         """All logits [R, V], in new memory."""
-        return np.concatenate([self._some(rows) for rows in _split(h)]) if len(h) else self._logits[:0].copy()
+        out = np.empty((len(h), self._table.rows), np.float32)
+        for rows, to in zip(_split(h), _split(out), strict=True):
+            to[:] = self._some(rows)
+        return out
 
     def _some(self, h: Floats) -> Floats:
         """All logits of at most `ROWS` rows, in memory that the next call uses again."""
