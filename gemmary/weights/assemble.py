@@ -23,13 +23,13 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None 
     """The decoder on the CPU engine: quantized weights in strips, float ones as they lie in the mapped file.
 
     `expand` decodes every matrix to float32 instead, to measure what a format costs. `pages`: format of keys
-    and values, BF16 or F32 (None: F32 when expanded).
+    and values: F16, BF16 or F32 (None: F16, or F32 when expanded).
     """
     from ..ops.numba.machine import team
     from ..ops.numba.memory import WeightMemory
     from ..ops.numba.table import NumbaOps
 
-    ops, memory = NumbaOps(pages or ("F32" if expand else "BF16")), WeightMemory()
+    ops, memory = NumbaOps(pages or ("F32" if expand else "F16")), WeightMemory()
     config = checkpoint.config
 
     def gain(name: str) -> Gain:

@@ -69,4 +69,4 @@ def logits(form: Format, folder: Path) -> np.ndarray:
     tensors = {name: tensor(name, shape, form) for name, shape in expected_shapes(CONFIG).items()}
     write_gguf(folder / "golden.gguf", CONFIG, tensors, vocabulary(CONFIG.vocab))
     ids = (bits(LENGTH, 7) % np.uint64(CONFIG.vocab)).tolist()
-    return cpu(folder / "golden.gguf", pages="BF16").run(ids, (LENGTH,))
+    return cpu(folder / "golden.gguf", pages="F16").run(ids, (LENGTH,))

@@ -51,7 +51,7 @@ def decoding(
 ) -> Decoding:
     path = tmp_path_factory.mktemp(request.param) / "model.gguf"
     quantized_copy(folder, path, FORMATS[request.param])
-    return cpu(path, pages="BF16")
+    return cpu(path, pages="F16")
 
 
 @pytest.fixture(scope="module")

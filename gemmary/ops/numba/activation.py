@@ -19,6 +19,7 @@ from .tile import TOKEN_BYTES
 
 BLOCK = 32
 LARGEST_TILE = 8
+_SMALLEST = float(np.float32(1e-30))  # blocks that have nothing larger are rounded to 0
 _ROUND = 12582912.0  # 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
 
 
@@ -45,7 +46,8 @@ def emit_round(e: Emitter, parts: list[Value], to: Value, size: Value, member: V
     largest = e.call("llvm.vector.reduce.smax.v16i32", I32, e.call("llvm.smax.v16i32", VI, *sizes))
     peak = e.cast(largest, F32)
     scale = e.b.fdiv(peak, ir.Constant(F32, 127.0))
-    some = e.b.fcmp_ordered(">", peak, ir.Constant(F32, 0.0))
+    # Below this the inverse is infinite. NaN is not above it either, and its codes do not matter.
+    some = e.b.fcmp_ordered(">", peak, ir.Constant(F32, _SMALLEST))
     inverse = e.splat(e.b.select(some, e.b.fdiv(ir.Constant(F32, 127.0), peak), ir.Constant(F32, 0.0)))
     sums = []
     for i, part in enumerate(parts):

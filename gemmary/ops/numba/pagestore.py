@@ -17,9 +17,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..contract import PAGE, LayerPages
-from .emit import I16, I32, LANES, VF, VI, Emitter, Value, ints, whole
+from .emit import I16, I32, LANES, VF, VI, Emitter, Value, floats, ints, whole
+from .instructions import chosen
 
 VECTORS = PAGE // LANES
+_LARGEST_HALF = 65504.0
 _UPPER = -65536  # mask of the upper half of 32 bits
 _HALVES = ir.VectorType(I16, LANES)
 
@@ -83,6 +85,20 @@ def _place_bf16(e: Emitter, i: Value) -> Value:
     return e.b.or_(e.b.and_(i, whole(32)), e.b.or_(e.b.shl(e.b.and_(i, whole(15)), whole(1)), half))
 
 
+# IEEE halves: three bits more than bf16, and numbers to 65504; what is larger is stored as that.
+
+
+def _widen_f16(e: Emitter, address: Value, w: int) -> Value:
+    return chosen.half(e, e.load(_HALVES, address, 2 * LANES * w, 2))
+
+
+def _narrow_f16(e: Emitter, vector: Value) -> Value:
+    low, high = floats(-_LARGEST_HALF), floats(_LARGEST_HALF)
+    vector = e.b.select(e.b.fcmp_ordered("<", vector, low), low, vector)
+    vector = e.b.select(e.b.fcmp_ordered(">", vector, high), high, vector)
+    return chosen.narrow(e, vector)
+
+
 ELEMENTS = {
     "F32": Element(
         np.float32,
@@ -92,11 +108,19 @@ ELEMENTS = {
         lambda e, vector: vector,
         lambda e, i: i,
     ),
+    "F16": Element(
+        np.float16,
+        _widen_f16,
+        lambda e, vectors: [_narrow_f16(e, vector) for vector in vectors],
+        lambda e, address: _widen_f16(e, address, 0),
+        _narrow_f16,
+        lambda e, i: i,
+    ),
     "BF16": Element(np.uint16, _widen_bf16, _narrow_bf16, _widen_bf16_alone, _narrow_bf16_alone, _place_bf16),
 }
 
 
-def pages(count: int, kv_heads: int, head_dim: int, element: str = "BF16") -> LayerPages:
+def pages(count: int, kv_heads: int, head_dim: int, element: str = "F16") -> LayerPages:
     """Storage of `count` pages of one layer; the system gives memory to a page when it is first written."""
     kind = ELEMENTS[element].dtype
     keys, values = (count, kv_heads, head_dim, PAGE), (count, kv_heads, PAGE, head_dim)

@@ -70,8 +70,8 @@ class Recording:
 class NumbaOps:
     """Packed weights, integer dot products, paged attention, over NumPy arrays."""
 
-    def __init__(self, element: str = "BF16", replay: bool = True) -> None:
-        """`element`: format of keys and values, BF16 or F32.
+    def __init__(self, element: str = "F16", replay: bool = True) -> None:
+        """`element`: format of keys and values: F16, BF16 or F32.
 
         Without `replay` every step is computed operation by operation: the same bits, for comparison.
         """

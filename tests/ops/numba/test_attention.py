@@ -38,9 +38,8 @@ def bf16(x: np.ndarray) -> np.ndarray:
 def damage(store: LayerPages) -> None:
     """Every slot NaN: what is read without right shows."""
     for part in (store.keys, store.values):
-        part.view(np.uint16 if part.dtype == np.uint16 else np.uint32)[:] = (
-            0x7FC0 if part.dtype == np.uint16 else 0x7FC00000
-        )
+        two = part.dtype.itemsize == 2
+        part.view(np.uint16 if two else np.uint32)[:] = 0x7FC0 if two else 0x7FC00000
 
 
 class Texts:
@@ -52,7 +51,7 @@ class Texts:
         heads: int = 2,
         shared: int = 1,
         head_dim: int = 16,
-        element: str = "BF16",
+        element: str = "F16",
     ) -> None:
         rng = np.random.default_rng([*lengths, heads, head_dim])
         self.lengths, self.heads, self.shared, self.head_dim = lengths, heads, shared, head_dim
@@ -297,7 +296,7 @@ def test_masked_damage_in_keys_is_not_seen() -> None:
 @CUTS
 def test_one_visible_key_gives_its_value(cut: bool) -> None:
     """So this is what a page keeps of a value: the nearest bf16, ties to even."""
-    texts = Texts([130], 2, 2, 80)
+    texts = Texts([130], 2, 2, 80, "BF16")
     texts.v[0][:] = np.random.default_rng(0).normal(size=texts.v[0].shape)
     np.testing.assert_array_equal(texts.all(1, cut=cut), bf16(texts.v[0]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..emit import I8, I32, VB, VI, Emitter, Value, ir
 from .avx2 import half as half
+from .avx2 import narrow as narrow
 from .avx2 import pause as pause
 
 NAME = "avx-vnni"

@@ -40,6 +40,27 @@ def half(e: Emitter, bits: Value) -> Value:
     return e.cast(e.b.or_(e.b.select(is_special, special, e.cast(scaled, VI)), sign), VF)
 
 
+def narrow(e: Emitter, values: Value) -> Value:
+    """Sixteen floats of at most 65504 as IEEE halves, rounded to nearest, ties to even; NaN stays NaN."""
+
+    def constant(number: int) -> Value:
+        return ir.Constant(VI, [number] * 16)
+
+    bits = e.cast(values, VI)
+    magnitude = e.b.and_(bits, constant(0x7FFFFFFF))
+    # Normal halves: exponents move by 112, and half a unit, less one where the last kept bit is even, is added.
+    odd = e.b.and_(e.b.lshr(magnitude, constant(13)), constant(1))
+    moved = e.b.add(magnitude, constant(0xFFF - (112 << 23)))
+    normal = e.b.lshr(e.b.add(moved, odd), constant(13))
+    # Small ones: adding 1/2 leaves their bits at the end, rounded.
+    half_ = ir.Constant(VF, [0.5] * 16)
+    small = e.b.sub(e.cast(e.b.fadd(e.cast(magnitude, VF), half_), VI), constant(0x3F000000))
+    found = e.b.select(e.b.icmp_unsigned("<", magnitude, constant(113 << 23)), small, normal)
+    found = e.b.select(e.b.icmp_unsigned(">", magnitude, constant(0x7F800000)), constant(0x7E00), found)
+    sign = e.b.and_(e.b.lshr(bits, constant(16)), constant(0x8000))
+    return e.b.trunc(e.b.or_(found, sign), ir.VectorType(I16, 16))
+
+
 def pause(e: Emitter) -> None:
     """A hint that this thread is waiting: none that every machine knows."""
 

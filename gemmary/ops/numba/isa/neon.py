@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..emit import F16, I32, VB, VF, Emitter, Value, ir
+from ..emit import Emitter, F16, I16, I32, VB, VF, Value, ir
 
 NAME = "neon-dotprod"
 TARGET: tuple[str, str] | None = None
@@ -27,6 +27,11 @@ def dot_signed(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
 def half(e: Emitter, bits: Value) -> Value:
     """Sixteen IEEE halves as floats."""
     return e.b.fpext(e.cast(bits, ir.VectorType(F16, 16)), VF)
+
+
+def narrow(e: Emitter, values: Value) -> Value:
+    """Sixteen floats of at most 65504 as IEEE halves, rounded to nearest, ties to even; NaN stays NaN."""
+    return e.cast(e.b.fptrunc(values, ir.VectorType(F16, 16)), ir.VectorType(I16, 16))
 
 
 def pause(e: Emitter) -> None:
