@@ -21,11 +21,15 @@ _ALL = {module.NAME: module for module in (*_BEST_FIRST, generic)}
 
 def features() -> frozenset[str]:
     """What this machine's processor has, in LLVM's words."""
+    return frozenset(name for name, there in _known().items() if there)
+
+
+def _known() -> dict[str, bool]:
     try:
-        found = binding.get_host_cpu_features()
+        found = dict(binding.get_host_cpu_features())
     except RuntimeError:  # LLVM cannot tell on this system
-        return frozenset()
-    return frozenset(name for name, there in found.items() if there)
+        found = {}
+    return found | neon.untold()
 
 
 def choose(wanted: str | None, has: frozenset[str]) -> Any:
@@ -48,8 +52,10 @@ def _fits(module: ModuleType, has: frozenset[str]) -> bool:
 
 
 def _compile_for(module: Any, has: frozenset[str]) -> None:
-    """Let Numba use no instruction that a forced path must do without."""
+    """Let Numba use no instruction that a forced path must do without, and all that ARM's path needs."""
     target = module.TARGET
+    if module is neon:
+        target = None, ",".join(f"{'+' if there else '-'}{name}" for name, there in _known().items())
     if module is avxvnni and "avxvnni" not in has:
         target = avxvnni.TARGET_EVEX
     if target is not None:
@@ -58,5 +64,5 @@ def _compile_for(module: Any, has: frozenset[str]) -> None:
 
 _forced, _has = os.environ.get("GEMMARY_CPU"), features()
 chosen: Any = choose(_forced, _has)
-if _forced:
+if _forced or chosen is neon:
     _compile_for(chosen, _has)

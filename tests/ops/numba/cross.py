@@ -1,8 +1,8 @@
-"""The kernels' inner loops for any processor that LLVM knows, and a place to run them: here or in an emulator.
+"""The kernels' inner loops for any processor that LLVM knows, and a place to run them: here or emulated.
 
 The emitted loops need no Numba, so they can be compiled for a machine that is not there. A program for ARM is
-one static file without a C library: it reads its memory from stdin, makes the calls that are listed at the start
-of it, and writes the memory to stdout.
+one static file without a C library: it reads its memory from stdin, makes the calls that are listed at its
+start, and writes the memory to stdout.
 """
 
 from __future__ import annotations
