@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gemmary.ops.numba import instructions
 from gemmary.ops.numba.emit import LANES
 from gemmary.ops.numba.floatrows import BYTES
 from gemmary.ops.numba.instructions import chosen
-from gemmary.ops.numba.isa import generic, neon
+from gemmary.ops.numba.isa import generic, neon, neon_i8mm
 from gemmary.ops.numba.strips import LAYOUTS
 from gemmary.ops.numba.tile import TOKEN_BYTES
 from tests.ops.numba import cross
@@ -20,33 +21,72 @@ from tests.ops.numba import cross
 BLOCKS = 3
 COLUMNS = 3 * LANES + 5  # of float rows: whole vectors and a rest
 DOTPROD = cross.Target("aarch64-linux-gnu", features="+dotprod")
+I8MM = cross.Target("aarch64-linux-gnu", features="+dotprod,+i8mm")
 PLAIN_ARM = cross.Target("aarch64-linux-gnu")
 EMULATED = [
     pytest.param(neon, DOTPROD, "neoverse-n1", id="neon"),
+    pytest.param(neon_i8mm, I8MM, "max", id="i8mm"),
     pytest.param(generic, PLAIN_ARM, "cortex-a57", id="generic", marks=pytest.mark.long),
 ]
 CALLS = {"bl", "blr", "call", "jalr"}
 
 
-@pytest.fixture(scope="module")
-def instructions() -> dict[str, Counter[str]]:
-    """How often each function of the ARM path has each instruction."""
-    listed = cross.assembly(DOTPROD, neon)
+def counted(target: cross.Target, isa: Any) -> dict[str, Counter[str]]:
+    """How often each function has each instruction."""
+    listed = cross.assembly(target, isa)
     return {name: Counter(line.split()[0] for line in lines) for name, lines in listed.items()}
 
 
-@pytest.mark.parametrize("form", LAYOUTS)
-def test_quantized_tiles_are_dot_products(form: str, instructions: dict[str, Counter[str]]) -> None:
-    """16 rows x 32 columns x tokens, sixteen products an instruction, and no other product of integers."""
-    for tokens in cross.TOKENS:
-        count = instructions[f"tile_{form}_{tokens}"]
-        assert count["sdot"] == 32 * tokens
+@pytest.mark.parametrize(("target", "isa"), [(DOTPROD, neon), (I8MM, neon_i8mm)], ids=["dotprod", "i8mm"])
+def test_quantized_tiles_are_dot_products(target: cross.Target, isa: Any) -> None:
+    """16 rows x 32 columns x tokens, 16 or 32 products an instruction, and no other product of integers."""
+    for name, count in counted(target, isa).items():
+        if name.startswith("tile"):
+            tokens = int(name[-1])
+            matrix = isa is neon_i8mm and tokens > 1
+            assert (count["sdot"], count["smmla"]) == ((0, 16 * tokens) if matrix else (32 * tokens, 0)), name
         assert not {"smull", "umull", "smlal", "mla", "saddlp"} & set(count)
 
 
-def test_nothing_calls_a_library(instructions: dict[str, Counter[str]]) -> None:
-    assert len(instructions) == len(cross.bodies(neon))
-    assert not [name for name, count in instructions.items() if CALLS & set(count)]
+@pytest.mark.parametrize(
+    ("target", "isa"),
+    [(DOTPROD, neon), (I8MM, neon_i8mm), pytest.param(PLAIN_ARM, generic, marks=pytest.mark.long)],
+)
+def test_nothing_calls_a_library(target: cross.Target, isa: Any) -> None:
+    found = counted(target, isa)
+    assert all(found.values())
+    assert not [name for name, count in found.items() if CALLS & set(count)]
+
+
+def a_mac_without_words(monkeypatch: pytest.MonkeyPatch, i8mm: bool) -> None:
+    def no_words() -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(instructions.binding, "get_host_cpu_features", no_words)
+    monkeypatch.setattr(neon.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(neon.sys, "platform", "darwin")
+    monkeypatch.setattr(neon, "_mac_says", lambda name: i8mm and name == "hw.optional.arm.FEAT_I8MM")
+
+
+@pytest.mark.parametrize(("i8mm", "path"), [(False, neon), (True, neon_i8mm)])
+def test_a_mac_gets_its_path_though_llvm_is_silent(
+    monkeypatch: pytest.MonkeyPatch, i8mm: bool, path: Any
+) -> None:
+    a_mac_without_words(monkeypatch, i8mm)
+    assert instructions.choose(None, instructions.features()) is path
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [({}, generic), ({16: 1 << 20}, neon), ({16: 1 << 20, 26: 1 << 13}, neon_i8mm)],
+)
+def test_linux_says_what_llvm_does_not(monkeypatch: pytest.MonkeyPatch, words: Any, path: Any) -> None:
+    """The bits are those of the kernel's arch/arm64/include/uapi/asm/hwcap.h."""
+    monkeypatch.setattr(instructions.binding, "get_host_cpu_features", lambda: {"neon": True})
+    monkeypatch.setattr(neon.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(neon.sys, "platform", "linux")
+    monkeypatch.setattr(neon, "_linux_says", lambda word: words.get(word, 0))
+    assert instructions.choose(None, instructions.features()) is path
 
 
 def strip(form: str, rng: np.random.Generator) -> np.ndarray:

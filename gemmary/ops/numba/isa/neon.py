@@ -14,22 +14,33 @@ NEEDS = ("dotprod",)
 SIGNED_BIAS = 0
 
 _QUARTER = ir.VectorType(I32, 4)
-_AT_HWCAP, _HWCAP_ASIMDDP = 16, 1 << 20  # of Linux
+# Words of the kernel's list and their bits: AT_HWCAP and HWCAP_ASIMDDP, AT_HWCAP2 and HWCAP2_I8MM
+_LINUX = {"dotprod": (16, 20), "i8mm": (26, 13)}
 
 
 def untold() -> dict[str, bool]:
-    """What an ARM has that LLVM 22 does not tell: on Linux it leaves out dot products, on a Mac all."""
+    """What an ARM has that LLVM 22 does not tell: on Linux it leaves out products of bytes, on a Mac all."""
     if platform.machine() not in ("aarch64", "arm64"):
         return {}
     if sys.platform == "darwin":
-        return {"neon": True, "dotprod": True}  # since the M1
-    return {"dotprod": bool(_hwcap() & _HWCAP_ASIMDDP)} if sys.platform == "linux" else {}
+        return {"neon": True, "dotprod": True, "i8mm": _mac_says("hw.optional.arm.FEAT_I8MM")}  # M1: not i8mm
+    if sys.platform == "linux":
+        return {name: bool(_linux_says(word) >> bit & 1) for name, (word, bit) in _LINUX.items()}
+    return {}
 
 
-def _hwcap() -> int:
+def _linux_says(word: int) -> int:
     ask = ctypes.CDLL(None).getauxval
     ask.restype, ask.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
-    return int(ask(_AT_HWCAP))
+    return int(ask(word))
+
+
+def _mac_says(name: str) -> bool:
+    found, size = ctypes.c_int(0), ctypes.c_size_t(4)
+    ctypes.CDLL(None).sysctlbyname(
+        name.encode(), ctypes.byref(found), ctypes.byref(size), None, ctypes.c_size_t(0)
+    )
+    return bool(found.value)
 
 
 def dot_unsigned(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
