@@ -26,7 +26,9 @@ def dot_pairs(e: Emitter, totals: list[Value], codes: list[Value], x: Value) -> 
     """
     tokens = len(totals)
     pairs, columns = range(0, tokens, 2), range(0, len(codes), 2)
-    words = {(j, t): _two_tokens(e, e.at(x, 4 * (j * tokens + t)), 4 * tokens) for j in columns for t in pairs}
+    words = {
+        (j, t): _two_tokens(e, e.at(x, 4 * (j * tokens + t)), 4 * tokens) for j in columns for t in pairs
+    }
     squares: dict[tuple[int, int], Value] = {}
     for r in range(0, 16, 2):
         for t in pairs:
