@@ -1,6 +1,7 @@
 """Which instruction set the kernels are compiled for; chosen once, before anything is compiled.
 
-The environment variable GEMMARY_CPU forces one: avx512-vnni, avx-vnni, avx2, neon-dotprod or generic.
+The environment variable GEMMARY_CPU forces one: avx512-vnni, avx-vnni, avx2, neon-i8mm, neon-dotprod or
+generic.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ import numba
 from llvmlite import binding
 
 from ...errors import UnsupportedModelError
-from .isa import avx2, avx512, avxvnni, generic, neon
+from .isa import avx2, avx512, avxvnni, generic, neon, neon_i8mm
 
-_BEST_FIRST = (avx512, avxvnni, avx2, neon)
+_ARM = (neon_i8mm, neon)
+_BEST_FIRST = (avx512, avxvnni, avx2, *_ARM)
 _ALL = {module.NAME: module for module in (*_BEST_FIRST, generic)}
 
 
 def features() -> frozenset[str]:
     """What this machine's processor has, in LLVM's words."""
+    return frozenset(name for name, there in _known().items() if there)
+
+
+def _known() -> dict[str, bool]:
     try:
-        found = binding.get_host_cpu_features()
+        found = dict(binding.get_host_cpu_features())
     except RuntimeError:  # LLVM cannot tell on this system
-        return frozenset()
-    return frozenset(name for name, there in found.items() if there)
+        found = {}
+    return found | neon.untold()
 
 
 def choose(wanted: str | None, has: frozenset[str]) -> Any:
@@ -48,8 +54,10 @@ def _fits(module: ModuleType, has: frozenset[str]) -> bool:
 
 
 def _compile_for(module: Any, has: frozenset[str]) -> None:
-    """Let Numba use no instruction that a forced path must do without."""
+    """Let Numba use no instruction that a forced path must do without, and all that an ARM has."""
     target = module.TARGET
+    if module in _ARM:
+        target = None, ",".join(f"{'+' if there else '-'}{name}" for name, there in _known().items())
     if module is avxvnni and "avxvnni" not in has:
         target = avxvnni.TARGET_EVEX
     if target is not None:
@@ -58,5 +66,5 @@ def _compile_for(module: Any, has: frozenset[str]) -> None:
 
 _forced, _has = os.environ.get("GEMMARY_CPU"), features()
 chosen: Any = choose(_forced, _has)
-if _forced:
+if _forced or chosen in _ARM:
     _compile_for(chosen, _has)

@@ -66,6 +66,9 @@ def _integer_sums(
     zero = isa.SIGNED_BIAS if group.signed else group.zero
     dot = isa.dot_signed if group.signed else isa.dot_unsigned
     sums = [_start(e, zero, x, minus_sums + 4 * m) for m in range(tokens)]
+    if tokens > 1 and hasattr(isa, "dot_pairs"):  # an instruction for several tokens at once
+        codes = [group.codes(j) for j in range(*vectors)]
+        return isa.dot_pairs(e, sums, codes, e.at(x, 4 * tokens * vectors[0]))
     for j in range(*vectors):
         codes = group.codes(j)
         for m in range(tokens):
