@@ -7,29 +7,35 @@ import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Ids
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import Config
 from ..errors import MemoryBudgetError
 from ..model.pages import Pages, Sequence
-from ..model.text import Decoder, hidden
+from ..model.text import Decoder, Text, hidden
 from ..ops.contract import Ints, LayerPages, Want, pack
 from .prefix import Snapshots
+from .speculation import Experience
 from .thread import Cancelled
+
+if TYPE_CHECKING:
+    from .drafter import Drafter
 
 MAX_CHUNK = 256
 _LAYER_SECONDS = 0.04  # a cancelled prefill stops between layers: one layer of a chunk stays below this
 _MIN_CHUNK = 8  # below this, unpacking the weights costs more than using them
 _SNAPSHOTS = 16
+_USED_UP = "the memory for running texts is used up: let other answers of this model end, then ask again"
 
 
 class Runner:
     """Steps of one decoder over the sequences of running requests, and the snapshots between requests.
 
     context: tokens that a text may have. chunk: tokens that a step of prefill should have, so that a layer of
-    it takes a fraction of a second.
+    it takes a fraction of a second. drafter: a smaller model that guesses, if there is one. free, bound: what
+    speculation has learned, with answers that are free and such as a constraint binds.
     """
 
     def __init__(self, decoder: Decoder, config: Config, context: int, capacity: tuple[int, int]) -> None:
@@ -40,7 +46,16 @@ class Runner:
         self.chunk = _MIN_CHUNK
         self.pages = Pages(decoder.ops, config, capacity)
         self.snapshots = Snapshots(self.pages, _SNAPSHOTS)
+        self.drafter: Drafter | None = None
+        self.free, self.bound = Experience(), Experience()
         self._active: list[Sequence] = []  # oldest first
+
+    @property
+    def exact(self) -> bool:
+        """Whether a row's bits are the same in every step. On the NumPy side they are; torch promises no such
+        thing, and a guess that is checked with other bits could change the text.
+        """
+        return isinstance(self.decoder, Text)
 
     def start(self, ids: Ids[int], sequence: Sequence) -> int:
         """Admit an empty sequence. It gets the longest remembered beginning of `ids`; the length of that."""
@@ -64,18 +79,54 @@ class Runner:
 
         MemoryBudgetError when the pages are used up: the newest request has to give way.
         """
-        self._reserve(sequence, len(ids))
-        step = replace(pack([ids], [sequence.length], list(rows)), pages=self.pages.table([sequence]))
         started = time.perf_counter()
-        try:
-            states = hidden(self.decoder, step, _watched(self.pages.layers, cancel))
-        except BaseException:
-            self.pages.truncate(sequence, sequence.length)
-            raise
-        self.pages.commit(sequence, len(ids))
+        states = self.ahead(sequence, ids, rows, cancel)
+        self.accept(sequence, len(ids))
         if len(ids) == self.chunk:
             self._adapt(time.perf_counter() - started)
         return states
+
+    def ahead(
+        self,
+        sequence: Sequence,
+        ids: Ids[int],
+        rows: Ids[int] | Ints,
+        cancel: threading.Event,
+        behind: int = 0,
+    ) -> Any:
+        """Like `step`, but nothing is committed: `accept` says how much of it is part of the text.
+
+        The ids come behind the committed tokens and `behind` more, which an earlier call has run.
+        """
+        self._reserve(sequence, behind + len(ids))
+        step = replace(
+            pack([ids], [sequence.length + behind], list(rows)), pages=self.pages.table([sequence])
+        )
+        try:
+            return hidden(self.decoder, step, _watched(self.pages.layers, cancel))
+        except BaseException:
+            self.pages.truncate(sequence, sequence.length)
+            raise
+
+    def accept(self, sequence: Sequence, count: int) -> None:
+        """Commit the first `count` tokens that were run ahead; the others never happened.
+
+        They must be fewer than the window: a page is given back only when it left the window of what is
+        committed, so what was rejected never costs a page that the text still needs.
+        """
+        if not self._holds(sequence):
+            raise MemoryBudgetError(_USED_UP)
+        self.pages.commit(sequence, count)
+        self.pages.truncate(sequence, sequence.length)
+
+    def room(self, sequence: Sequence, count: int) -> bool:
+        """Whether `count` tokens can be appended and nobody has to give way."""
+        return self._holds(sequence) and self.pages.room(sequence, count)
+
+    def rewind(self, sequence: Sequence, length: int) -> None:
+        """Forget the tokens behind `length`, where there are some and the window allows it."""
+        if length < sequence.length and self.pages.can_truncate(sequence, length):
+            self.pages.truncate(sequence, length)
 
     def head(self, states: Any, want: Want) -> Any:
         """Logits of hidden states, as wanted."""
@@ -90,9 +141,7 @@ class Runner:
             if not self.snapshots.evict():
                 self.finish(self._active[-1])
         if not self._holds(sequence):
-            raise MemoryBudgetError(
-                "the memory for running texts is used up: let other answers of this model end, then ask again"
-            )
+            raise MemoryBudgetError(_USED_UP)
         self.pages.reserve(sequence, count)
 
     def _holds(self, sequence: Sequence) -> bool:
