@@ -26,7 +26,7 @@ PRIORS = {
     "drafter": {0: 0.7},
 }
 _PRIOR_WEIGHT = 2.0  # tokens that a prior counts for
-_KEPT = 0.85  # of older evidence, when there is new one
+_EVIDENCE = 14.0  # tokens of evidence that count: of more, the older fade
 _FADED = 0.995  # of evidence, when a step passes without
 _CARRIED = 0.5  # of evidence, from one text to the next
 
@@ -141,8 +141,9 @@ class Acceptance:
 
     def add(self, grade: int, drafted: int, accepted: int) -> None:
         """A draft was checked: so many of its tokens were right, up to the first that was not."""
-        self._right[grade] = self._right[grade] * _KEPT + accepted
-        self._wrong[grade] = self._wrong[grade] * _KEPT + (accepted < drafted)
+        right, wrong = self._right[grade] + accepted, self._wrong[grade] + (accepted < drafted)
+        kept = min(1.0, _EVIDENCE / max(right + wrong, 1.0))
+        self._right[grade], self._wrong[grade] = right * kept, wrong * kept
 
     def fade(self, kept: float = _FADED) -> None:
         """What is not seen for long is believed less, so that it is tried again."""

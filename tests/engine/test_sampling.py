@@ -205,7 +205,7 @@ def test_logprobs_offer_only_what_is_allowed() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("column", [0, 2])
-def test_not_finite_candidates_are_a_typed_error(bad: float, column: int) -> None:
+def test_not_finite_logits_are_a_typed_error(bad: float, column: int) -> None:
     logits = np.float32([[3, 2, 1]])
     logits[0, column] = bad
     found = Candidates(np.int32([[0, 1, 2]]), logits, np.float32([math.nan]))
