@@ -54,13 +54,14 @@ class Decoding:
         self._run = run
         self._ids = list(request.ids)
         self._sequence = Sequence()
+        self._ahead = 0  # tokens of the text that were run behind the committed ones
         self._states: Any = None  # of the prompt's last token, until the first draw
         self._speculation: Speculation | None = None
         self._fault: Exception | None = None
 
     @property
     def length(self) -> int:
-        """Tokens that have been run."""
+        """Tokens that are committed."""
         return self._sequence.length
 
     def start(self) -> None:
@@ -78,11 +79,14 @@ class Decoding:
     def burst(self) -> Burst:
         """Draw until the text is over or a few milliseconds have passed.
 
-        A fault behind the first draw is kept, and raised the next time: what was drawn before is sound.
+        What is run is committed when its draws were shown, that is, the next time. So is a fault behind the
+        first draw raised: what was drawn before it is sound.
         """
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
+        self._runner.accept(self._sequence, self._ahead)
+        self._ahead = 0
         burst, deadline = Burst(), time.perf_counter() + _BURST_SECONDS
         try:
             while self._advance(burst) and not burst.over and time.perf_counter() < deadline:
@@ -95,16 +99,21 @@ class Decoding:
 
     def finish(self, keep: bool) -> None:
         """Give the pages back. `keep`: remember the text, as far as it was shown."""
-        drawn = len(self._ids) - len(self._request.ids)
-        if keep:
-            if self.shown < drawn:
-                self._runner.rewind(self._sequence, len(self._request.ids) + max(0, self.shown - 1))
+        if keep and self._runner.holds(self._sequence):
+            self._runner.accept(self._sequence, self._run_and_shown())
             self._runner.keep(self._ids, self._sequence)
         self._runner.finish(self._sequence)
         if self._speculation is not None:
             self._speculation.end()
             for proposer in self._speculation.proposers:
                 proposer.finish()
+
+    def _run_and_shown(self) -> int:
+        """Tokens run ahead that somebody has seen the draw behind: as many as if they were run one by one."""
+        prompt = len(self._request.ids)
+        if self.shown == len(self._ids) - prompt:
+            return self._ahead
+        return max(prompt, prompt + self.shown - 1) - self.length
 
     def _proposers(self) -> list[Proposer]:
         found: list[Proposer] = [Lookup(self._ids)]
@@ -127,18 +136,18 @@ class Decoding:
         return True
 
     def _step(self, drafts: list[int], burst: Burst) -> None:
-        """Append the last token and `drafts`, draw as far as they are right, commit what the text has."""
+        """Append the last token and `drafts`, and draw as far as they are right."""
         runner, request = self._runner, self._request
-        if self.length == len(request.ids):  # somebody may ask the same again
+        if self.length + self._ahead == len(request.ids):  # somebody may ask the same again
             runner.keep(request.ids, self._sequence)
         started = time.perf_counter()
-        rows = range(1 + len(drafts))
-        states = runner.ahead(self._sequence, [self._ids[-1], *drafts], rows, request.cancel)
+        new = [self._ids[-1], *drafts]
+        states = runner.ahead(self._sequence, new, range(len(new)), request.cancel, self._ahead)
         look = self._look(states, drafts)
         stepped = time.perf_counter()
         draws, accepted = self._draw(look, drafts, burst)
         ended = time.perf_counter()
-        runner.accept(self._sequence, draws)
+        self._ahead += draws
         self._run.drafted += len(drafts)
         self._run.accepted += accepted
         if self._speculation is not None:
@@ -153,7 +162,7 @@ class Decoding:
 
     def _fitting(self, drafts: list[int]) -> list[int]:
         """No drafts where somebody would have to give way for them."""
-        return drafts if self._runner.room(self._sequence, 1 + len(drafts)) else []
+        return drafts if self._runner.room(self._sequence, self._ahead + 1 + len(drafts)) else []
 
     def _look(self, states: Any, drafts: list[int]) -> Look:
         """How to draw at a row of `states`.

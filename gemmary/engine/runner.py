@@ -27,7 +27,6 @@ MAX_CHUNK = 256
 _LAYER_SECONDS = 0.04  # a cancelled prefill stops between layers: one layer of a chunk stays below this
 _MIN_CHUNK = 8  # below this, unpacking the weights costs more than using them
 _SNAPSHOTS = 16
-_USED_UP = "the memory for running texts is used up: let other answers of this model end, then ask again"
 
 
 class Runner:
@@ -80,7 +79,11 @@ class Runner:
         MemoryBudgetError when the pages are used up: the newest request has to give way.
         """
         started = time.perf_counter()
-        states = self.ahead(sequence, ids, rows, cancel)
+        try:
+            states = self.ahead(sequence, ids, rows, cancel)
+        except BaseException:
+            self.pages.truncate(sequence, sequence.length)
+            raise
         self.accept(sequence, len(ids))
         if len(ids) == self.chunk:
             self._adapt(time.perf_counter() - started)
@@ -96,37 +99,31 @@ class Runner:
     ) -> Any:
         """Like `step`, but nothing is committed: `accept` says how much of it is part of the text.
 
-        The ids come behind the committed tokens and `behind` more, which an earlier call has run.
+        The ids come behind the committed tokens and `behind` more, which earlier calls have run; these stay,
+        also when this call fails.
         """
         self._reserve(sequence, behind + len(ids))
         step = replace(
             pack([ids], [sequence.length + behind], list(rows)), pages=self.pages.table([sequence])
         )
-        try:
-            return hidden(self.decoder, step, _watched(self.pages.layers, cancel))
-        except BaseException:
-            self.pages.truncate(sequence, sequence.length)
-            raise
+        return hidden(self.decoder, step, _watched(self.pages.layers, cancel))
 
     def accept(self, sequence: Sequence, count: int) -> None:
         """Commit the first `count` tokens that were run ahead; the others never happened.
 
-        They must be fewer than the window: a page is given back only when it left the window of what is
-        committed, so what was rejected never costs a page that the text still needs.
+        Pages leave the window of what is committed, so what did not happen never costs one that is needed.
         """
-        if not self._holds(sequence):
-            raise MemoryBudgetError(_USED_UP)
+        self._check_holds(sequence)
         self.pages.commit(sequence, count)
         self.pages.truncate(sequence, sequence.length)
 
     def room(self, sequence: Sequence, count: int) -> bool:
-        """Whether `count` tokens can be appended and nobody has to give way."""
-        return self._holds(sequence) and self.pages.room(sequence, count)
+        """Whether `count` tokens fit behind the committed ones, and nobody has to give way."""
+        return self.holds(sequence) and self.pages.room(sequence, count)
 
-    def rewind(self, sequence: Sequence, length: int) -> None:
-        """Forget the tokens behind `length`, where there are some and the window allows it."""
-        if length < sequence.length and self.pages.can_truncate(sequence, length):
-            self.pages.truncate(sequence, length)
+    def holds(self, sequence: Sequence) -> bool:
+        """Whether a sequence was started, and neither finished nor made to give way."""
+        return any(other is sequence for other in self._active)
 
     def head(self, states: Any, want: Want) -> Any:
         """Logits of hidden states, as wanted."""
@@ -137,15 +134,17 @@ class Runner:
         self.chunk = int(np.clip(fitting, _MIN_CHUNK, MAX_CHUNK))
 
     def _reserve(self, sequence: Sequence, count: int) -> None:
-        while self._holds(sequence) and not self.pages.room(sequence, count):
+        while self.holds(sequence) and not self.pages.room(sequence, count):
             if not self.snapshots.evict():
                 self.finish(self._active[-1])
-        if not self._holds(sequence):
-            raise MemoryBudgetError(_USED_UP)
+        self._check_holds(sequence)
         self.pages.reserve(sequence, count)
 
-    def _holds(self, sequence: Sequence) -> bool:
-        return any(other is sequence for other in self._active)
+    def _check_holds(self, sequence: Sequence) -> None:
+        if not self.holds(sequence):
+            raise MemoryBudgetError(
+                "the memory for running texts is used up: let other answers of this model end, then ask again"
+            )
 
 
 def _watched(layers: Iterable[LayerPages], cancel: threading.Event) -> Iterator[LayerPages]:
