@@ -116,7 +116,7 @@ def test_another_model_changes_nothing(
     model: gemmary.Model, mixed: gemmary.Model, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     always(monkeypatch)
-    for seed in (1, 2):
+    for seed in (1,):
         asked = {"seed": seed, "max_tokens": 60, **options}
         plain = model.generate(PROMPT, speculate=False, **asked)
         reply = mixed.generate(PROMPT, **asked)

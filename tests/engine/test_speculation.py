@@ -69,15 +69,15 @@ def test_replies_are_the_same(
     those of the plain answer, so that right ones are right.
     """
     drafted = accepted = 0
-    for seed in range(3):
+    for seed in range(2):
         asked = {"seed": seed, "max_tokens": TOKENS, **options}
+        for each in (model, fresh):
+            each._thread.run(each._runner.snapshots.clear)  # type: ignore[union-attr]
         plain = model.generate(PROMPT, speculate=False, **asked)
         with monkeypatch.context() as patch:
             always(patch, GUESSERS[kind]([*PROMPT, *plain.ids]))
-            fresh._thread.run(fresh._runner.snapshots.clear)  # type: ignore[union-attr]
             reply = fresh.generate(PROMPT, **asked)
-        model._thread.run(model._runner.snapshots.clear)  # type: ignore[union-attr]
-        assert same(model.generate(PROMPT, speculate=False, **asked), reply)
+        assert same(plain, reply)
         assert snapshots(fresh) == snapshots(model)
         drafted += reply.timings.drafted_tokens
         accepted += reply.timings.accepted_tokens
@@ -86,8 +86,8 @@ def test_replies_are_the_same(
     assert settled(fresh)[1] == 0
     if kind == "wrong":
         assert (drafted > 0, accepted) == (True, 0)
-    elif "end" not in str(options) and "stop" not in options:
-        assert accepted > drafted / 4 > 10
+    else:
+        assert accepted > drafted / 5 > 3
 
 
 @pytest.mark.parametrize("kind", GUESSERS)
