@@ -42,7 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "wish to repeat": {"repeat_penalty": 0.8, "frequency_penalty": -0.5, "top_k": 3, "logprobs": 4},
     "bias": {"logit_bias": {300: 9.0, 301: 8.5, 17: -50.0}, "top_k": 5},
     "ends often": {"logit_bias": {1: 6.0, 261: 6.0}},
-    "stop strings": {"stop": ["rd3", "9 w", "44"], "logit_bias": WORDS},
+    "stop strings": {"stop": ["rd37", "77", "8 word4"], "logit_bias": WORDS},
 }
 GUESSERS: dict[str, Callable[[list[int]], Guesser]] = {
     "right": right,
@@ -87,7 +87,7 @@ def test_replies_are_the_same(
     if kind == "wrong":
         assert (drafted > 0, accepted) == (True, 0)
     else:
-        assert accepted > drafted / 5 > 3
+        assert accepted > 5
 
 
 @pytest.mark.parametrize("kind", GUESSERS)
