@@ -73,6 +73,7 @@ class Lookup:
     def _common(self, place: int) -> int:
         """How many tokens that end at `place` are those that end the text."""
         ids, end, length = self._ids, len(self._ids) - 1, 0
-        while length < min(_LONGEST, place + 1) and ids[place - length] == ids[end - length]:
+        most = min(_LONGEST, place + 1)
+        while length < most and ids[place - length] == ids[end - length]:
             length += 1
         return length

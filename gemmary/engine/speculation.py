@@ -8,6 +8,7 @@ tokens comes out. It may depend on the clock; what is said must not, and does no
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from statistics import median_low
 from typing import Protocol
@@ -92,6 +93,7 @@ class Costs:
 
     def __init__(self) -> None:
         self._steps: dict[int, Timing] = {}
+        self._widths: list[int] = []  # in order
         self._draw = Timing()
         self._now = 0
 
@@ -109,14 +111,18 @@ class Costs:
     def add(self, width: int, seconds: float, draws: int, draw_seconds: float) -> None:
         """A step of `width` rows, and the draws behind it."""
         self._now += 1
-        self._steps.setdefault(width, Timing()).add(seconds, self._now)
+        if width not in self._steps:
+            self._steps[width] = Timing()
+            insort(self._widths, width)
+        self._steps[width].add(seconds, self._now)
         self._draw.add(draw_seconds / draws)
 
     def step(self, width: int) -> float:
         """Seconds of a step: measured, or between two that are, or beyond them by the last slope."""
         plain = self._steps[1].seconds
         low, below, slope = 1, plain, 0.0
-        for known, timing in sorted(self._steps.items()):
+        for known in self._widths:
+            timing = self._steps[known]
             if known == 1 or timing.age(self._now) >= _FRESH:
                 continue
             slope = max((timing.seconds - below) / (known - low), 0.0)
@@ -217,7 +223,7 @@ def best_length(costs: Costs, rate: float, draft_seconds: float, limit: int) -> 
     for length in LENGTHS:
         if length > limit:
             break
-        tokens = sum(rate**i for i in range(length + 1))
+        tokens = (1 - rate ** (length + 1)) / (1 - rate) if rate < 1 else length + 1
         seconds = costs.step(1 + length) + tokens * costs.draw + length * draft_seconds
         if tokens / seconds > speed:
             best, speed = length, tokens / seconds
