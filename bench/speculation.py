@@ -90,7 +90,7 @@ def printed(result: dict[str, Any]) -> str:
     """The line for people."""
     return (
         f"{result['kind']:<12} {result['draw']:<14} {result['tokens']:>4} tokens  "
-        f"{result['plain']:7.1f} tok/s plain, {result['speculated']:7.1f} speculated ({result['ratio']:.2f}x)  "
+        f"{result['plain']:7.1f} tok/s plain, {result['speculated']:7.1f} guessing ({result['ratio']:.2f}x)  "
         f"drafted {result['drafted']:5.0f}, accepted {result['accepted']:5.0f}"
     )
 

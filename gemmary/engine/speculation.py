@@ -94,6 +94,7 @@ class Costs:
     def __init__(self) -> None:
         self._steps: dict[int, Timing] = {}
         self._widths: list[int] = []  # in order
+        self._begun: set[int] = set()
         self._draw = Timing()
         self._now = 0
 
@@ -109,13 +110,19 @@ class Costs:
         return self._draw.seconds
 
     def add(self, width: int, seconds: float, draws: int, draw_seconds: float) -> None:
-        """A step of `width` rows, and the draws behind it."""
+        """A step of `width` rows, and the draws behind it.
+
+        The first step of a width is not counted: an engine may have to prepare itself for it.
+        """
         self._now += 1
+        self._draw.add(draw_seconds / draws)
+        if width not in self._begun:
+            self._begun.add(width)
+            return
         if width not in self._steps:
             self._steps[width] = Timing()
             insort(self._widths, width)
         self._steps[width].add(seconds, self._now)
-        self._draw.add(draw_seconds / draws)
 
     def step(self, width: int) -> float:
         """Seconds of a step: measured, or between two that are, or beyond them by the last slope."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gemmary
-from gemmary.engine import decoding
+from gemmary.engine import decoding, runner
 from gemmary.engine.answer import Answer
 from gemmary.engine.choices import choices
 from gemmary.engine.decoding import Decoding
@@ -21,6 +21,7 @@ from gemmary.engine.sampling import NotFiniteError, Sampler, Sampling
 from gemmary.engine.speculation import Costs
 from gemmary.errors import GemmaryError
 from gemmary.inputs.stream import StopStrings
+from gemmary.model.text import hidden
 from gemmary.ops.contract import TopK
 from tests.parity.sharp import VOCAB, text_ids
 
@@ -241,31 +242,30 @@ def test_leaving_in_the_middle_of_what_was_drawn(
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
-@pytest.mark.parametrize("layer", [3, 7, 12, 24, 38])
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
 def test_cancelling_inside_a_step_of_guesses(
-    fresh: gemmary.Model, model: gemmary.Model, monkeypatch: pytest.MonkeyPatch, layer: int, seconds: float
+    fresh: gemmary.Model, model: gemmary.Model, monkeypatch: pytest.MonkeyPatch, step: int, seconds: float
 ) -> None:
     """The step that is left never happened; its pages are back, and the steps before it are sound."""
     monkeypatch.setattr(decoding, "_BURST_SECONDS", 0.0)
     plain = model.generate(PROMPT, seed=3, max_tokens=40, speculate=False)
-    layers, seen = fresh._runner.decoder.layers, []  # type: ignore[union-attr]
-    whole = type(layers[0]).__call__
+    seen: list[int] = []
     always(monkeypatch, lucky([*PROMPT, *plain.ids], VOCAB, 1))
     stream = fresh.generate(PROMPT, stream=True, seed=3, max_tokens=40)
     ids = next(stream).ids
 
-    def leave(self: Any, *args: Any) -> Any:
-        seen.append(self)
-        if len(seen) == layer:
+    def leave(decoder: Any, step_: Any, kvs: Any) -> Any:
+        seen.append(len(step_.ids))
+        if len(seen) == step:
             stream._cancel.set()
-        return whole(self, *args)
+        return hidden(decoder, step_, kvs)
 
     monkeypatch.setattr(decoding, "_BURST_SECONDS", seconds)
     with monkeypatch.context() as patch:
-        patch.setattr(type(layers[0]), "__call__", leave)
+        patch.setattr(runner, "hidden", leave)
         pieces = list(stream)
     assert pieces[-1].finish_reason == "cancelled"
-    assert len(seen) == layer
+    assert len(seen) == step
     ids += sum((piece.ids for piece in pieces), ())
     assert ids == plain.ids[: len(ids)]
     more = [*PROMPT, *ids, 9]
@@ -317,15 +317,14 @@ def test_nan_behind_good_draws_comes_behind_them(
     fresh: gemmary.Model, model: gemmary.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = model.generate(PROMPT, seed=3, max_tokens=40, speculate=False, logit_bias=WORDS)
-    runner = fresh._runner
-    head = runner.head  # type: ignore[union-attr]
+    head = fresh._runner.head  # type: ignore[union-attr]
 
     def damaged(states: Any, want: TopK) -> Any:
         found = head(states, want)
         found.logits[4:] = np.nan
         return found
 
-    monkeypatch.setattr(runner, "head", damaged)
+    monkeypatch.setattr(fresh._runner, "head", damaged)
     always(monkeypatch, right([*PROMPT, *plain.ids]))
     monkeypatch.setattr(Always, "lengths", (7,))
     stream = fresh.generate(PROMPT, stream=True, seed=3, max_tokens=40, logit_bias=WORDS)

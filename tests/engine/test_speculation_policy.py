@@ -38,7 +38,7 @@ class Guess:
 def measured(step: Callable[[int], float], draw: float = 0.0) -> Costs:
     """Costs of which every width is known."""
     costs = Costs()
-    for _ in range(3):
+    for _ in range(4):
         for width in (1, *(1 + length for length in LENGTHS)):
             costs.add(width, step(width), 1, draw)
     return costs
@@ -78,7 +78,7 @@ def test_the_better_the_guesses_the_more_of_them() -> None:
 def test_the_speed_is_tokens_by_seconds() -> None:
     """1 + 0.5 + 0.25 + 0.125 tokens, in a step, their draws and three guesses."""
     costs = Costs()
-    for width in (1, 1, 1, 4):
+    for width in (1, 1, 1, 1, 4, 4):
         costs.add(width, 2.0 if width == 4 else 1.9, 1, 0.1)
     length, speed = best_length(costs, 0.5, 0.05, 3)
     tokens = 1.875
@@ -98,7 +98,7 @@ def test_never_more_than_the_text_has_room_for(limit: int) -> None:
 def test_nothing_is_guessed_before_plain_steps_are_measured() -> None:
     experience = Experience()
     speculation = Speculation(experience, [Guess()])
-    for _ in range(3):
+    for _ in range(4):
         assert speculation.choose(LIMIT) is None
         speculation.observe(0, 0, PLAIN, 1, 0.0)
     assert speculation.choose(LIMIT) is not None
@@ -127,7 +127,7 @@ def test_of_two_that_guess_the_quicker_is_asked() -> None:
 def test_costs_between_and_beyond_what_was_measured() -> None:
     costs = Costs()
     for width, seconds in ((1, 1.0), (4, 1.6), (8, 4.0)):
-        for _ in range(3):
+        for _ in range(4):
             costs.add(width, seconds, 1, 0.0)
     assert [costs.step(width) for width in (1, 2, 4, 6, 8)] == pytest.approx([1.0, 1.2, 1.6, 2.8, 4.0])
     assert costs.step(12) == pytest.approx(4.0 + 4 * 0.6)
@@ -143,9 +143,19 @@ def test_one_odd_measurement_does_no_harm(odd: int) -> None:
     assert costs.draw == 0.0
 
 
-def test_an_odd_first_measurement_is_forgotten() -> None:
+def test_the_first_step_of_a_width_is_not_counted() -> None:
+    """The engine records it."""
+    costs = measured(flat)
+    before = costs.step(10)
+    costs.add(10, 60.0, 1, 0.0)
+    assert costs.step(10) == before
+    costs.add(10, 2 * PLAIN, 1, 0.0)
+    assert costs.step(10) == 2 * PLAIN
+
+
+def test_an_odd_second_measurement_is_forgotten() -> None:
     costs = Costs()
-    for width in (1, 1, 1, 8):
+    for width in (1, 1, 1, 8, 8):
         costs.add(width, 60.0 if width == 8 else PLAIN, 1, 0.0)
     assert costs.step(8) == 60.0
     for _ in range(300):
@@ -157,7 +167,7 @@ def test_plain_steps_are_measured_again_now_and_then() -> None:
     """Or one that was slow would make every guess look good for ever."""
     experience = Experience()
     speculation = Speculation(experience, [Guess(grade=16)])
-    for _ in range(3):
+    for _ in range(4):
         speculation.observe(0, 0, 100 * PLAIN, 1, 0.0)  # the first steps of a process
     plain = 0
     for _ in range(600):
