@@ -210,11 +210,12 @@ def test_a_damaged_draft_model_guesses_no_more(
 def test_cancelling_while_the_draft_model_reads_and_guesses(
     twin: gemmary.Model, model: gemmary.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = model.generate(PROMPT, seed=1, max_tokens=40, speculate=False)
+    never = dict.fromkeys(model.tokenizer.stops, -1e6)
+    plain = model.generate(PROMPT, seed=1, max_tokens=40, logit_bias=never, speculate=False)
     always(monkeypatch)
     draft = twin._runner.drafter.runner  # type: ignore[union-attr]
     for stop in (1, 2, 5, 9, 14):
-        stream = twin.generate(PROMPT, stream=True, seed=1, max_tokens=40)
+        stream = twin.generate(PROMPT, stream=True, seed=1, max_tokens=40, logit_bias=never)
         seen: list[int] = []
 
         def leave(decoder: Any, *args: Any, seen: list[int] = seen, stop: int = stop) -> Any:
