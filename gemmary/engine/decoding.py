@@ -162,7 +162,9 @@ class Decoding:
 
     def _fitting(self, drafts: list[int]) -> list[int]:
         """No drafts where somebody would have to give way for them."""
-        return drafts if self._runner.room(self._sequence, self._ahead + 1 + len(drafts)) else []
+        if drafts and not self._runner.room(self._sequence, self._ahead + 1 + len(drafts)):
+            return []
+        return drafts
 
     def _look(self, states: Any, drafts: list[int]) -> Look:
         """How to draw at a row of `states`.

@@ -65,7 +65,7 @@ class Timing:
 
     def __init__(self) -> None:
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)
-        self._median = 0.0
+        self._median: float | None = 0.0
 
     def __len__(self) -> int:
         return len(self._recent)
@@ -73,6 +73,8 @@ class Timing:
     @property
     def seconds(self) -> float:
         """The median of the latest measurements; of two, the smaller."""
+        if self._median is None:
+            self._median = median_low(taken for _, taken in self._recent)
         return self._median
 
     def add(self, seconds: float, now: int = 0) -> None:
@@ -81,7 +83,7 @@ class Timing:
         while recent and now - recent[0][0] >= _FRESH:
             recent.popleft()
         recent.append((now, seconds))
-        self._median = median_low(taken for _, taken in recent)
+        self._median = None  # computed when it is asked for: most steps ask nothing
 
     def age(self, now: int) -> int:
         """Steps since the last measurement."""
@@ -146,30 +148,37 @@ class Acceptance:
         self._priors = priors
         self._right = dict.fromkeys(priors, 0.0)
         self._wrong = dict.fromkeys(priors, 0.0)
+        self._fading = 1.0  # of all evidence, not applied yet
 
     def rate(self, grade: int) -> float:
         """The chance of a guess behind right guesses."""
-        right, wrong = self._right[grade], self._wrong[grade]
+        right, wrong = self._right[grade] * self._fading, self._wrong[grade] * self._fading
         return (right + _PRIOR_WEIGHT * self._priors[grade]) / (right + wrong + _PRIOR_WEIGHT)
 
     def add(self, grade: int, drafted: int, accepted: int) -> None:
         """A draft was checked: so many of its tokens were right, up to the first that was not."""
+        self._fade_now()
         right, wrong = self._right[grade] + accepted, self._wrong[grade] + (accepted < drafted)
         kept = min(1.0, _EVIDENCE / max(right + wrong, 1.0))
         self._right[grade], self._wrong[grade] = right * kept, wrong * kept
 
     def fade(self, kept: float = _FADED) -> None:
         """What is not seen for long is believed less, so that it is tried again."""
-        for evidence in (self._right, self._wrong):
-            for grade in evidence:
-                evidence[grade] *= kept
+        self._fading *= kept
 
     def heir(self) -> Acceptance:
         """What the next text begins with."""
+        self._fade_now()
         heir = Acceptance(self._priors)
         heir._right, heir._wrong = dict(self._right), dict(self._wrong)
         heir.fade(_CARRIED)
         return heir
+
+    def _fade_now(self) -> None:
+        for evidence in (self._right, self._wrong):
+            for grade in evidence:
+                evidence[grade] *= self._fading
+        self._fading = 1.0
 
 
 class Experience:
@@ -193,11 +202,11 @@ class Speculation:
         """Who should guess, and how many tokens, at most `limit`; None: a plain step is best."""
         costs = self._experience.costs
         self._asked = None
-        if not costs.known:
+        guesses = [(proposer, proposer.grade()) for proposer in self.proposers] if limit > 0 else []
+        if not costs.known or all(grade is None for _, grade in guesses):
             return None
         best, chosen = _GAIN / (costs.step(1) + costs.draw), None
-        for proposer in self.proposers:
-            grade = proposer.grade() if limit > 0 else None
+        for proposer, grade in guesses:
             if grade is None:
                 continue
             rate = self._acceptances[proposer.name].rate(grade)
