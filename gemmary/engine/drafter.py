@@ -17,14 +17,15 @@ import numpy.typing as npt
 from ..errors import MemoryBudgetError, UnsupportedModelError
 from ..inputs.tokenizer import Tokenizer
 from ..model.pages import Sequence
-from ..model.text import Decoder
+from ..weights.assemble import packed_text
 from ..weights.checkpoint import Checkpoint
 from .choices import choices
-from .memory import pool_pages
+from .memory import choose_context, pool_pages
 from .request import Request
 from .runner import Runner
 from .sampling import NotFiniteError, Sampler
 from .speculation import Timing
+from .thread import EngineThread
 
 
 class Drafter:
@@ -155,20 +156,22 @@ _UNABLE = (MemoryBudgetError, NotFiniteError, _UnknownTokenError)
 
 def build_drafter(
     checkpoint: Checkpoint,
-    decoder: Decoder,
     tokenizers: tuple[Tokenizer, Tokenizer],
+    thread: EngineThread,
     context: int,
     memory: int,
 ) -> Drafter:
-    """A drafter from a loaded checkpoint and its decoder. Called in the engine thread.
+    """A drafter from a checkpoint, whose computations run on `thread`.
 
     tokenizers: the checkpoint's own, and that of the model that it shall draft for. context: tokens of a text
-    there. memory: bytes that there are for pages. UnsupportedModelError where the vocabularies differ.
+    there. memory: bytes that are left for weights and pages. UnsupportedModelError where the vocabularies
+    differ, MemoryBudgetError where it does not fit.
     """
     check_same_vocabulary(checkpoint.path, *tokenizers)
-    config = checkpoint.config
-    tokens = min(context, config.context)
-    runner = Runner(decoder, config, tokens, pool_pages(config, tokens, memory))
+    config, weights = checkpoint.config, sum(len(tensor.raw) for tensor in checkpoint.tensors.values())
+    tokens = choose_context(config, weights, min(context, config.context), memory)
+    capacity = pool_pages(config, tokens, memory - weights)
+    runner = thread.run(lambda: Runner(packed_text(checkpoint), config, tokens, capacity))
     return Drafter(runner, choices(tokenizers[0], config.vocab))
 
 

@@ -20,7 +20,6 @@ from gemmary.errors import MemoryBudgetError, UnsupportedModelError
 from gemmary.formats import FORMATS
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.model.text import hidden
-from gemmary.weights.assemble import packed_text
 from gemmary.weights.checkpoint import open_checkpoint
 from tests.parity.ggufs import quantized_copy, vocabulary
 from tests.parity.sharp import VOCAB, Kind, saved
@@ -49,11 +48,8 @@ def with_drafter(model: gemmary.Model, path: Path, context: int = 1024) -> Draft
     checkpoint, runner = open_checkpoint(path), model._runner
     assert runner is not None
 
-    def build() -> Drafter:
-        tokenizers = read_tokenizer(checkpoint), model.tokenizer
-        return build_drafter(checkpoint, packed_text(checkpoint), tokenizers, context, MEMORY)
-
-    runner.drafter = model._thread.run(build)
+    tokenizers = read_tokenizer(checkpoint), model.tokenizer
+    runner.drafter = build_drafter(checkpoint, tokenizers, model._thread, context, MEMORY)
     return runner.drafter
 
 
@@ -299,10 +295,15 @@ def test_the_bundled_model_cannot_draft_for_another(packed: Path) -> None:
     tokenizers = read_tokenizer(checkpoint), read_tokenizer(target)
     thread = EngineThread(lambda: None)
     with pytest.raises(UnsupportedModelError, match="another vocabulary"):
-        thread.run(
-            lambda: build_drafter(checkpoint, packed_text(checkpoint), tokenizers, context=100, memory=MEMORY)
-        )
+        build_drafter(checkpoint, tokenizers, thread, context=100, memory=MEMORY)
     thread.close()
+
+
+def test_a_draft_model_that_does_not_fit_is_refused(packed: Path, model: gemmary.Model) -> None:
+    checkpoint = open_checkpoint(packed)
+    tokenizers = read_tokenizer(checkpoint), model.tokenizer
+    with pytest.raises(MemoryBudgetError, match="smaller"):
+        build_drafter(checkpoint, tokenizers, model._thread, context=100, memory=100_000)
 
 
 def test_a_draft_model_says_only_what_may_be_said(twin: gemmary.Model) -> None:
