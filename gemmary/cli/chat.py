@@ -33,6 +33,7 @@ def chat(
     seed: flags.Seed = None,
     context: flags.Context = None,
     threads: flags.Threads = None,
+    draft: flags.Draft = None,
     json: flags.Json = False,
     verbose: flags.Verbose = False,
 ) -> None:
@@ -52,7 +53,7 @@ def chat(
     question = _question(prompt)
     from .opening import find, load
 
-    loaded, fresh = load(find(model), context, threads)
+    loaded, fresh = load(find(model), context, threads, None if draft is None else find(draft))
     if question is not None:
         _answer(loaded, _messages(system, question), settings, fresh, json, verbose)
     else:

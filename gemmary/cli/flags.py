@@ -46,6 +46,14 @@ Seed = Annotated[int | None, typer.Option(metavar="N", help="The same seed gives
 Context = Annotated[
     int | None, typer.Option(metavar="TOKENS", parser=tokens, help="Prompt and answer together: 8192, 8k.")
 ]
+Draft = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        autocompletion=names,
+        help="A smaller model with the same vocabulary that guesses ahead; the answer stays the same.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Cores to use; all if not said.")]
 Json = Annotated[bool, typer.Option("--json", help="One answer as JSON, with counts and times.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Speed and tokens, on stderr.")]

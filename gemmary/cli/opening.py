@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import SIZES
 from ..weights.hub import NotDownloadedError, Reference, bundled, locate, snapshot
@@ -64,13 +64,19 @@ def memory(reference: Reference) -> str:
     return f"{_gigabytes(needed)} with a context of {TALK:,} tokens; {enough} {_gigabytes(there)}"
 
 
-def load(path: Path, context: int | None, threads: int | None) -> tuple[Model, bool]:
-    """The model, ready to talk, and whether its kernels may have to be compiled first."""
+def load(
+    path: Path, context: int | None, threads: int | None, draft: Path | None = None
+) -> tuple[Model, bool]:
+    """The model, ready to talk, and whether its kernels may have to be compiled first.
+
+    draft: a smaller model that guesses for it.
+    """
     with Waiting("Loading the model"):
         from ..engine.load import load as load_model
 
         fresh = _nothing_compiled()
-        return load_model(path, context=context, threads=threads), fresh
+        guessing: dict[str, Any] = {} if draft is None else {"draft": draft}
+        return load_model(path, context=context, threads=threads, **guessing), fresh
 
 
 def _nothing_compiled() -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 from ..inputs.stream import StopStrings, TextStream
 from ..inputs.tokenizer import Tokenizer
 from ..inputs.tools import ToolCall, parse_tool_calls
-from .generate import Request, Run, generate
+from .generate import generate
 from .reply import FinishReason, Piece, Reply, Timings, TokenLogprob, Usage
+from .request import Request, Run
 from .runner import Runner
 from .sampling import Draw
 from .thread import EngineThread
@@ -134,7 +135,8 @@ class Answer:
     def _timings(self) -> Timings:
         run = self._run
         prefilled = len(self._request.ids) - run.cached
-        return Timings(run.prefill_seconds, run.decode_seconds, prefilled, len(self._ids))
+        seconds = run.prefill_seconds, run.decode_seconds
+        return Timings(*seconds, prefilled, len(self._ids), run.drafted, run.accepted)
 
     def _message(self) -> dict[str, Any]:
         """As OpenAI's API has it: calls instead of text, or text."""
@@ -147,7 +149,7 @@ class Answer:
         return None if self._request.sampler.sampling.logprobs is None else tuple(logprobs)
 
     def _logprob(self, draw: Draw) -> list[TokenLogprob]:
-        if self._request.sampler.sampling.logprobs is None:
+        if draw.logprob is None:
             return []
         top = tuple((token, self._name(token), value) for token, value in draw.top)
         return [TokenLogprob(draw.id, self._name(draw.id), draw.logprob, top)]

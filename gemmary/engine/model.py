@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import ContextFullError, ImageError, MemoryBudgetError, PromptError
 from ..inputs.prompt import Prompt
@@ -20,9 +19,10 @@ from ..inputs.tokenizer import Tokenizer
 from ..inputs.turns import chat_ids
 from ..ops.contract import Floats
 from .answer import Answer, Stream
-from .generate import Progress, Request
+from .choices import choices
 from .options import Options
 from .reply import Reply
+from .request import Progress, Request
 from .runner import Runner
 from .sampling import Sampler, Sampling, check_whole
 from .schema import Schemas
@@ -49,7 +49,7 @@ class Model(AbstractContextManager["Model"]):
         self._thread = thread
         self._lock = threading.Lock()
         self._requests: weakref.WeakSet[Request] = weakref.WeakSet()
-        self._choices = _choices(tokenizer, self.config.vocab)
+        self._choices = choices(tokenizer, self.config.vocab)
         self._schemas = Schemas(tokenizer, self.config.vocab)
 
     def prompt(
@@ -91,6 +91,7 @@ class Model(AbstractContextManager["Model"]):
         pan_and_scan: bool = False,
         logprobs: int | None = None,
         progress: Progress | None = None,
+        speculate: bool = True,
     ) -> Reply | Stream:
         """Answer a conversation: a Reply or, with `stream`, an iterator of Piece whose close() cancels.
 
@@ -105,6 +106,8 @@ class Model(AbstractContextManager["Model"]):
         logprobs: log-probabilities of the answer's tokens, with that many alternatives each (0 to 20).
         progress: called as progress(done, total) while the prompt is read, every 50 ms or oftener;
             returning False cancels.
+        speculate: guess tokens that the text suggests, and check several at once, where that is quicker; what
+            is said is the same with and without.
 
         PromptError and ContextFullError say what to change; MemoryBudgetError: too many streams at once.
         """
@@ -113,6 +116,7 @@ class Model(AbstractContextManager["Model"]):
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty,
             presence_penalty=presence_penalty, frequency_penalty=frequency_penalty, logit_bias=logit_bias,
             seed=seed, stop=stop, schema=schema, tools=tools, logprobs=logprobs, progress=progress,
+            speculate=speculate,
         )  # fmt: skip
 
     @overload
@@ -141,6 +145,7 @@ class Model(AbstractContextManager["Model"]):
         pan_and_scan: bool = False,
         logprobs: int | None = None,
         progress: Progress | None = None,
+        speculate: bool = True,
     ) -> Reply | Stream:
         """Continue a text (<bos> is put in front), ids (taken as they are) or a Prompt; no chat template.
 
@@ -165,6 +170,7 @@ class Model(AbstractContextManager["Model"]):
             max_tokens=max_tokens,
             constraint=None if schema is None else self._schemas.constraint(schema),
             progress=progress,
+            speculate=speculate,
         )
         stops, runner = _stops(stop), self._admit(request)
         answer = Answer(runner, self._thread, self.tokenizer, request, stops, bool(tools))
@@ -267,12 +273,3 @@ def _stops(stop: str | Sequence[str]) -> StopStrings:
 def _check_no_pictures(pan_and_scan: bool) -> None:
     if pan_and_scan:
         raise ImageError("this version reads text only: leave pan_and_scan off")
-
-
-def _choices(tokenizer: Tokenizer, vocab: int) -> npt.NDArray[np.bool_]:
-    """What may be generated, bool [V]: text, and the ends of a turn; no picture marks, no padding."""
-    allowed = np.zeros(vocab, np.bool_)
-    allowed[: tokenizer.vocab] = True
-    allowed[[i for i in tokenizer.controls if i < vocab]] = False
-    allowed[[i for i in tokenizer.stops if i < vocab]] = True
-    return allowed

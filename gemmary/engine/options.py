@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from .generate import Progress
+from .request import Progress
 
 
 class Options(TypedDict, total=False):
@@ -27,3 +27,4 @@ class Options(TypedDict, total=False):
     pan_and_scan: bool
     logprobs: int | None
     progress: Progress | None
+    speculate: bool

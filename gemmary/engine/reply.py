@@ -39,12 +39,17 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of prefill and decode, waiting for other streams included, and the speeds that follow."""
+    """Seconds of prefill and decode, waiting for other streams included, and the speeds that follow.
+
+    Of `drafted_tokens`, guessed and then checked, `accepted_tokens` were what the model said.
+    """
 
     prefill: float
     decode: float
     prefill_tokens: int
     decode_tokens: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prefill_speed(self) -> float:

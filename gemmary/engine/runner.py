@@ -7,17 +7,21 @@ import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Ids
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import Config
 from ..errors import MemoryBudgetError
 from ..model.pages import Pages, Sequence
-from ..model.text import Decoder, hidden
+from ..model.text import Decoder, Text, hidden
 from ..ops.contract import Ints, LayerPages, Want, pack
 from .prefix import Snapshots
+from .speculation import Experience
 from .thread import Cancelled
+
+if TYPE_CHECKING:
+    from .drafter import Drafter
 
 MAX_CHUNK = 256
 _LAYER_SECONDS = 0.04  # a cancelled prefill stops between layers: one layer of a chunk stays below this
@@ -29,7 +33,8 @@ class Runner:
     """Steps of one decoder over the sequences of running requests, and the snapshots between requests.
 
     context: tokens that a text may have. chunk: tokens that a step of prefill should have, so that a layer of
-    it takes a fraction of a second.
+    it takes a fraction of a second. drafter: a smaller model that guesses, if there is one. free, bound: what
+    speculation has learned, with answers that are free and such as a constraint binds.
     """
 
     def __init__(self, decoder: Decoder, config: Config, context: int, capacity: tuple[int, int]) -> None:
@@ -40,7 +45,16 @@ class Runner:
         self.chunk = _MIN_CHUNK
         self.pages = Pages(decoder.ops, config, capacity)
         self.snapshots = Snapshots(self.pages, _SNAPSHOTS)
+        self.drafter: Drafter | None = None
+        self.free, self.bound = Experience(), Experience()
         self._active: list[Sequence] = []  # oldest first
+
+    @property
+    def exact(self) -> bool:
+        """Whether a row's bits are the same in every step. On the NumPy side they are; torch promises no such
+        thing, and a guess that is checked with other bits could change the text.
+        """
+        return isinstance(self.decoder, Text)
 
     def start(self, ids: Ids[int], sequence: Sequence) -> int:
         """Admit an empty sequence. It gets the longest remembered beginning of `ids`; the length of that."""
@@ -64,18 +78,52 @@ class Runner:
 
         MemoryBudgetError when the pages are used up: the newest request has to give way.
         """
-        self._reserve(sequence, len(ids))
-        step = replace(pack([ids], [sequence.length], list(rows)), pages=self.pages.table([sequence]))
         started = time.perf_counter()
         try:
-            states = hidden(self.decoder, step, _watched(self.pages.layers, cancel))
+            states = self.ahead(sequence, ids, rows, cancel)
         except BaseException:
             self.pages.truncate(sequence, sequence.length)
             raise
-        self.pages.commit(sequence, len(ids))
+        self.accept(sequence, len(ids))
         if len(ids) == self.chunk:
             self._adapt(time.perf_counter() - started)
         return states
+
+    def ahead(
+        self,
+        sequence: Sequence,
+        ids: Ids[int],
+        rows: Ids[int] | Ints,
+        cancel: threading.Event,
+        behind: int = 0,
+    ) -> Any:
+        """Like `step`, but nothing is committed: `accept` says how much of it is part of the text.
+
+        The ids come behind the committed tokens and `behind` more, which earlier calls have run; these stay,
+        also when this call fails.
+        """
+        self._reserve(sequence, behind + len(ids))
+        step = replace(
+            pack([ids], [sequence.length + behind], list(rows)), pages=self.pages.table([sequence])
+        )
+        return hidden(self.decoder, step, _watched(self.pages.layers, cancel))
+
+    def accept(self, sequence: Sequence, count: int) -> None:
+        """Commit the first `count` tokens that were run ahead; the others never happened.
+
+        Pages leave the window of what is committed, so what did not happen never costs one that is needed.
+        """
+        self._check_holds(sequence)
+        self.pages.commit(sequence, count)
+        self.pages.truncate(sequence, sequence.length)
+
+    def room(self, sequence: Sequence, count: int) -> bool:
+        """Whether `count` tokens fit behind the committed ones, and nobody has to give way."""
+        return self.holds(sequence) and self.pages.room(sequence, count)
+
+    def holds(self, sequence: Sequence) -> bool:
+        """Whether a sequence was started, and neither finished nor made to give way."""
+        return any(other is sequence for other in self._active)
 
     def head(self, states: Any, want: Want) -> Any:
         """Logits of hidden states, as wanted."""
@@ -86,17 +134,17 @@ class Runner:
         self.chunk = int(np.clip(fitting, _MIN_CHUNK, MAX_CHUNK))
 
     def _reserve(self, sequence: Sequence, count: int) -> None:
-        while self._holds(sequence) and not self.pages.room(sequence, count):
+        while self.holds(sequence) and not self.pages.room(sequence, count):
             if not self.snapshots.evict():
                 self.finish(self._active[-1])
-        if not self._holds(sequence):
+        self._check_holds(sequence)
+        self.pages.reserve(sequence, count)
+
+    def _check_holds(self, sequence: Sequence) -> None:
+        if not self.holds(sequence):
             raise MemoryBudgetError(
                 "the memory for running texts is used up: let other answers of this model end, then ask again"
             )
-        self.pages.reserve(sequence, count)
-
-    def _holds(self, sequence: Sequence) -> bool:
-        return any(other is sequence for other in self._active)
 
 
 def _watched(layers: Iterable[LayerPages], cancel: threading.Event) -> Iterator[LayerPages]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from ..errors import GemmaryError, PromptError
 from ..ops.contract import Candidates, TopK
 from .noise import gumbel
+from .penalties import Penalties
 
 MAX_LOGPROBS = 20
 _NUMBERS = (int, float, np.integer, np.floating)
@@ -90,10 +90,10 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True)
 class Draw:
-    """A chosen token: its log-probability under the model's own distribution, and the best alternatives."""
+    """A chosen token. Where log-probabilities were asked for: its own, and those of the best alternatives."""
 
     id: int
-    logprob: float
+    logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
 
 
@@ -105,76 +105,76 @@ class Sampler:
     ) -> None:
         """`base_allowed` bool [V] are the tokens that may be drawn at all; None: every one."""
         self.sampling = sampling
-        self._seen = set(prompt) if sampling.repeat_penalty != 1.0 else set()
-        self._counts: Counter[int] = Counter()
+        self._penalties = Penalties(sampling, prompt, vocab) if Penalties.needed(sampling) else None
         self._vocab = vocab
         self._allowed = base_allowed
 
-    def want(self, allowed: npt.NDArray[np.bool_] | None = None) -> TopK:
-        """What to ask of the head for an exact draw: adjusted ids may fall out of, or climb into, the k."""
+    def want(self, allowed: npt.NDArray[np.bool_] | None = None, drafts: Sequence[int] = ()) -> TopK:
+        """What to ask of the head for an exact draw: adjusted ids may fall out of, or climb into, the k.
+
+        The answer serves the rows behind `drafts`, too, as far as these are what is drawn. GemmaryError where
+        nothing is allowed.
+        """
         s = self.sampling
         k = 1 if s.temperature == 0 else (s.top_k or self._vocab)
-        also = np.array(sorted(self._adjusted()), np.int32)
+        also = self._penalties.ids(drafts) if self._penalties else np.zeros(0, np.int32)
         k = min(self._vocab, max(k, s.logprobs or 0) + len(also))
-        return TopK(k, self._both(allowed), also if len(also) else None)
+        return TopK(k, self._both(allowed), also if len(also) else None, lse=s.logprobs is not None)
 
-    def draw(self, found: Candidates, position: int) -> Draw:
-        """Choose from one row of candidates (R = 1).
+    def draw(self, found: Candidates, position: int, row: int = 0) -> Draw:
+        """Choose from a row of candidates, and count what was chosen.
 
-        NotFiniteError on NaN or infinite logits; GemmaryError where nothing is allowed.
+        NotFiniteError on NaN or infinite logits, as far as the candidates show them.
         """
-        lse = float(found.lse[0])
-        if not math.isfinite(lse):
-            raise NotFiniteError
-        open_ = np.isfinite(found.logits[0])
-        ids, logits = found.ids[0][open_], found.logits[0][open_].astype(np.float64)
-        if not len(ids):
-            raise GemmaryError("no token is allowed here: loosen what limits the answer, such as its schema")
+        logits = found.logits[row].astype(np.float64)
+        _check_finite(float(logits.max()))
+        known = np.count_nonzero(logits > -np.inf)  # the others stand behind
+        ids, logits = found.ids[row][:known], logits[:known]
         chosen = self._choose(ids, logits, position)
-        self._counts[chosen] += 1
-        count = self.sampling.logprobs or 0
+        if self._penalties:
+            self._penalties.count(chosen)
+        if self.sampling.logprobs is None:
+            return Draw(chosen)
+        lse, count = float(found.lse[row]), self.sampling.logprobs
+        _check_finite(lse)
         top = tuple((int(i), float(x - lse)) for i, x in zip(ids[:count], logits[:count], strict=True))
         return Draw(chosen, float(logits[ids == chosen][0] - lse), top)
 
+    def take(self, token: int) -> None:
+        """Count a token that somebody else drew."""
+        if self._penalties:
+            self._penalties.count(token)
+
+    def give_back(self, token: int) -> None:
+        """A token that was counted is not part of the text after all."""
+        if self._penalties:
+            self._penalties.uncount(token)
+
     def _choose(self, ids: np.ndarray, logits: np.ndarray, position: int) -> int:
-        adjusted = self._adjust(ids, logits)
-        order = np.lexsort((ids, -adjusted))
-        ids, adjusted = ids[order], adjusted[order]
+        if self._penalties:
+            logits = self._penalties.adjust(ids, logits)
+            order = np.lexsort((ids, -logits))
+            ids, logits = ids[order], logits[order]
         s = self.sampling
         if s.temperature == 0:
             return int(ids[0])
         with np.errstate(over="ignore"):  # at a tiny temperature everything but the best is -inf
-            scaled = (adjusted[: s.top_k or None] - adjusted[0]) / s.temperature
+            scaled = (logits[: s.top_k or None] - logits[0]) / s.temperature
         scaled = scaled[: _kept(scaled, s.top_p, s.min_p)]
         return int(ids[np.argmax(scaled + gumbel(s.seed, position, ids[: len(scaled)]))])
 
-    def _adjusted(self) -> set[int]:
-        """Ids whose logits change before the draw."""
-        s = self.sampling
-        ids = set(s.logit_bias) | self._seen
-        if s.repeat_penalty != 1.0 or s.presence_penalty or s.frequency_penalty:
-            ids |= set(self._counts)
-        return ids
-
-    def _adjust(self, ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        touched = self._adjusted()
-        if not touched:
-            return logits
-        return np.array(
-            [self._one(int(i), x) if int(i) in touched else x for i, x in zip(ids, logits, strict=True)]
-        )
-
-    def _one(self, token: int, logit: float) -> float:
-        s, count = self.sampling, self._counts[token]
-        logit += s.logit_bias.get(token, 0.0)
-        if count or token in self._seen:
-            logit = logit / s.repeat_penalty if logit > 0 else logit * s.repeat_penalty
-        return logit - s.frequency_penalty * count - (s.presence_penalty if count else 0.0)
-
     def _both(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
-        if allowed is None or self._allowed is None:
-            return self._allowed if allowed is None else allowed
-        return allowed & self._allowed
+        if allowed is None:
+            return self._allowed
+        both = allowed if self._allowed is None else allowed & self._allowed
+        if not both.any():
+            raise GemmaryError("no token is allowed here: loosen what limits the answer, such as its schema")
+        return both
+
+
+def _check_finite(value: float) -> None:
+    if not math.isfinite(value):
+        raise NotFiniteError
 
 
 def _kept(scaled: np.ndarray, top_p: float, min_p: float) -> int:

@@ -174,6 +174,28 @@ def test_a_real_model_answers_alike_for_a_seed(tiny: str) -> None:
     assert first["timings"]["decode_tokens"] == first["usage"]["completion_tokens"]
 
 
+def test_a_draft_model_is_found_and_handed_on(
+    run: Run, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gemmary.engine import load as load_module
+    from gemmary.errors import PromptError
+
+    asked: list[dict[str, object]] = []
+
+    def load(path: Path, **options: object) -> None:
+        asked.append(options)
+        raise PromptError("loaded enough")
+
+    monkeypatch.setattr(load_module, "load", load)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    for words, expected in (((), {}), (("--draft", tiny), {"draft": Path(tiny)})):
+        assert run("chat", tiny, "-p", "Hello", *words)[0] == 1
+        assert asked.pop() == {"context": None, "threads": None} | expected
+    code, _, err = run("chat", tiny, "-p", "Hello", "--draft", str(tmp_path / "missing.gguf"))
+    assert (code, asked) == (1, [])
+    assert "missing.gguf" in err
+
+
 def test_show_counts_what_the_file_holds(run: Run, tiny: str) -> None:
     code, out, err = run("show", tiny, "--context", "100")
     assert (code, err) == (0, "")

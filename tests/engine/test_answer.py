@@ -9,7 +9,7 @@ import pytest
 
 import gemmary
 from gemmary.engine.answer import Answer
-from gemmary.engine.generate import Request
+from gemmary.engine.request import Request
 from gemmary.engine.sampling import Sampler, Sampling
 from gemmary.inputs.stream import StopStrings
 

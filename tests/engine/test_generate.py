@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import gemmary
+from gemmary.engine import runner
 from gemmary.errors import ContextFullError, GemmaryError, PromptError
+from gemmary.model.text import hidden
 from tests.parity.sharp import text_ids
 
 from .pool import settled, snapshots
@@ -265,17 +267,19 @@ def test_a_fault_in_the_middle_of_a_step_discards_that_step_only(
     """A kernel raises in one request: it alone fails, and what it computed before is sound."""
     ids = text_ids(60, seed=80)
     expected = model.generate(ids, seed=1, max_tokens=5).ids
-    layers = fresh._runner.decoder.layers  # type: ignore[union-attr]
-    whole = type(layers[3]).__call__
-    calls = []
+    steps: list[object] = []
 
-    def broken(self: Any, *args: Any) -> Any:
-        calls.append(self)
-        if len(calls) == 7 * 9:
-            raise Unexpected
-        return whole(self, *args)
+    def broken(decoder: Any, step: Any, kvs: Any) -> Any:
+        steps.append(step)
+        return hidden(decoder, step, third_fails(kvs) if len(steps) == 9 else kvs)
 
-    monkeypatch.setattr(type(layers[3]), "__call__", broken)
+    def third_fails(kvs: Any) -> Any:
+        for number, kv in enumerate(kvs):
+            if number == 3:
+                raise Unexpected
+            yield kv
+
+    monkeypatch.setattr(runner, "hidden", broken)
     with pytest.raises(Unexpected):
         fresh.generate(ids, seed=1, max_tokens=20)
     assert fresh.generate(ids, seed=1, max_tokens=5).ids == expected

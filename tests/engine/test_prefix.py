@@ -72,7 +72,7 @@ def test_bits_are_those_of_a_fresh_model(fresh: gemmary.Model, unseen: gemmary.M
     """The logits behind every later token, from a snapshot and from scratch, compared bit for bit."""
     ids = text_ids(200, seed=9)
     fresh.generate(ids[:130], seed=1, max_tokens=1)
-    runner, cancel = fresh._runner, gemmary.engine.generate.Request([], None, frozenset()).cancel  # type: ignore[arg-type]
+    runner, cancel = fresh._runner, gemmary.engine.request.Request([], None, frozenset()).cancel  # type: ignore[arg-type]
     assert runner is not None
     sequence = Sequence()
 

@@ -204,12 +204,31 @@ def test_logprobs_offer_only_what_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_not_finite_logits_are_a_typed_error(bad: float) -> None:
-    logits = LOGITS.copy()
-    logits[4] = bad
-    found = Candidates(np.zeros((1, 3), np.int32), np.zeros((1, 3), np.float32), np.float32([bad]))
+@pytest.mark.parametrize("column", [0, 2])
+def test_not_finite_logits_are_a_typed_error(bad: float, column: int) -> None:
+    logits = np.float32([[3, 2, 1]])
+    logits[0, column] = bad
+    found = Candidates(np.int32([[0, 1, 2]]), logits, np.float32([math.nan]))
     with pytest.raises(NotFiniteError, match="download it again"):
         Sampler(Sampling(), [], 12, None).draw(found, 0)
+
+
+def test_a_sum_that_is_not_finite_is_a_typed_error_where_it_is_asked_for() -> None:
+    """The head need not give one without; with log-probabilities it must be sound."""
+    found = Candidates(np.int32([[0, 1, 2]]), np.float32([[3, 2, 1]]), np.float32([math.nan]))
+    assert not Sampler(Sampling(), [], 12, None).want().lse
+    assert Sampler(Sampling(temperature=0), [], 12, None).draw(found, 0) == Draw(0)
+    asking = Sampler(Sampling(logprobs=0), [], 12, None)
+    assert asking.want().lse
+    with pytest.raises(NotFiniteError):
+        asking.draw(found, 0)
+
+
+def test_logits_that_are_nan_everywhere_are_a_typed_error() -> None:
+    """Nothing is a candidate then, and that is no fault of what is allowed."""
+    allowed = np.ones(12, np.bool_)
+    with pytest.raises(NotFiniteError):
+        draw(Sampler(Sampling(), [], 12, None), np.full(12, np.nan, np.float32), 0, allowed)
 
 
 def test_nothing_allowed_is_a_typed_error() -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLING = (
     "stream=False, max_tokens=None, temperature=1.0, top_k=64, top_p=0.95, min_p=0.0, repeat_penalty=1.0, "
     "presence_penalty=0.0, frequency_penalty=0.0, logit_bias=None, seed=None, stop=(), schema=None, "
-    "tools=None, pan_and_scan=False, logprobs=None, progress=None"
+    "tools=None, pan_and_scan=False, logprobs=None, progress=None, speculate=True"
 )
 CALLS: list[tuple[Callable[..., Any], str]] = [
     (

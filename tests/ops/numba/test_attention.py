@@ -306,9 +306,19 @@ def test_one_visible_key_gives_its_value(cut: bool) -> None:
     [(1 + 2**-8, 1), (1 + 3 * 2**-8, 1 + 2**-6), (-1 - 2**-8, -1), (2 - 2**-8, 2), (3.4e38, np.inf), (0, 0)],
 )
 def test_rounding_of_values(value: float, kept: float) -> None:
-    texts = Texts([1], 1, 1, 80)
+    texts = Texts([1], 1, 1, 80, "BF16")
     texts.v[0][:] = value
     np.testing.assert_array_equal(texts.all(), np.full((1, 80), kept, np.float32))
+
+
+def test_values_are_kept_as_halves() -> None:
+    """As NumPy rounds them, subnormal ones too; what is too large is kept as the largest."""
+    rng = np.random.default_rng(0)
+    texts = Texts([130], 1, 1, 80)
+    texts.v[0][:] = (rng.normal(size=(130, 80)) * 10.0 ** rng.integers(-9, 6, (130, 80))).astype(np.float32)
+    assert (np.abs(texts.v[0]) > 65504).any()
+    want = np.clip(texts.v[0], -65504, 65504).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(texts.all(1), want + np.float32(0))
 
 
 def test_exp_in_lanes_has_the_bits_of_the_scalar_one() -> None:

@@ -6,6 +6,7 @@ from ..emit import I8, I32, VI, Emitter, Value, ir
 from .neon import dot_signed as dot_signed
 from .neon import dot_unsigned as dot_unsigned
 from .neon import half as half
+from .neon import narrow as narrow
 from .neon import pause as pause
 
 NAME = "neon-i8mm"

@@ -1,0 +1,59 @@
+"""What is asked of the engine, and what has become of it so far."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .sampling import Sampler
+
+Progress = Callable[[int, int], object]
+End = Literal["stop", "length", "context_full", "cancelled"]
+
+
+class Constraint(Protocol):
+    """Which tokens may come next."""
+
+    def allowed(self) -> npt.NDArray[np.bool_] | None:
+        """bool [V], or None for all."""
+
+    def accept(self, token: int) -> bool:
+        """Take the chosen token; True when nothing may follow."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One text to continue: 1 to context - 1 ids, of which at most max_tokens more are made.
+
+    A token of `stops` ends it. Setting `cancel`, from any thread, ends it within 0.1 s. `speculate`: whether
+    tokens may be guessed and then checked; that changes how long it takes and nothing else.
+    """
+
+    ids: list[int]
+    sampler: Sampler
+    stops: frozenset[int]
+    max_tokens: int | None = None
+    constraint: Constraint | None = None
+    progress: Progress | None = None
+    speculate: bool = True
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class Run:
+    """What a request has used so far. `end` is set when it is over.
+
+    Of `drafted` tokens, guessed and checked, `accepted` were what the model said.
+    """
+
+    cached: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
+    end: End | None = None
