@@ -75,8 +75,7 @@ def load(
         from ..engine.load import load as load_model
 
         fresh = _nothing_compiled()
-        guessing: dict[str, Any] = {} if draft is None else {"draft": draft}
-        return load_model(path, context=context, threads=threads, **guessing), fresh
+        return load_model(path, context=context, threads=threads, draft=draft), fresh
 
 
 def _nothing_compiled() -> bool:

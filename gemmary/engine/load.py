@@ -13,6 +13,7 @@ from ..model.text import Decoder
 from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.hub import bundled, locate
 from ..weights.vocabulary import Vocabulary
+from .drafter import Drafter, build_drafter
 from .memory import Estimate, check_context, choose_context, estimate_memory, machine_memory, pool_pages
 from .model import Model
 from .runner import Runner
@@ -30,6 +31,7 @@ def load(
     context: int | None = None,
     threads: int | None = None,
     dtype: Literal["float32"] | None = None,
+    draft: str | Path | None = None,
 ) -> Model:
     """Load a Gemma 3 model.
 
@@ -39,18 +41,22 @@ def load(
     context: tokens of prompt and answer together; None: as many as the model has and memory holds.
     threads: None for all cores.
     dtype: "float32" expands the weights and leaves sqrt(width) unrounded; None: as the file stores them.
+    draft: a smaller model with the same vocabulary, which guesses ahead; the answers stay the same.
     mmproj, adapter: for pictures and LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
     """
     _check_arguments(device, mmproj, adapter, threads, dtype)
+    if draft is not None and device == "torch":
+        raise PromptError('the reference does not guess ahead: leave draft out, or use device="cpu"')
     if context is not None:
         check_whole("context", context, 1)
     checkpoint = open_checkpoint(_path(source), exact_scale=dtype == "float32")
     config, memory = checkpoint.config, machine_memory()
     expand = dtype is not None or device == "torch"
     weights = 4 * checkpoint.parameters if expand else _packed_bytes(checkpoint)
-    tokens = choose_context(config, weights, context, memory)
+    number = 4 if expand else 2  # bytes of a key's or value's number
+    tokens = choose_context(config, weights, context, memory, number)
     if device == "torch":
         thread, packing = _torch_decoder(checkpoint)
     else:
@@ -58,11 +64,15 @@ def load(
     try:
         tokenizer = read_tokenizer(checkpoint)  # while the engine thread packs weights
         decoder = packing.result()
+        capacity = pool_pages(config, tokens, memory - weights, number)
+        runner = thread.run(lambda: Runner(decoder, config, tokens, capacity))
+        if draft is not None:
+            left = memory - weights - estimate_memory(config, 0, tokens).total
+            runner.drafter = _drafter(draft, tokenizer, thread, tokens, left)
     except BaseException:
         thread.close()
         raise
-    capacity = pool_pages(config, tokens, memory - weights)
-    return Model(thread.run(lambda: Runner(decoder, config, tokens, capacity)), tokenizer, thread)
+    return Model(runner, tokenizer, thread)
 
 
 def estimate(source: str | Path | None = None, context: int | None = None, batch: int = 1) -> Estimate:
@@ -120,7 +130,10 @@ def _check_arguments(device: object, mmproj: object, adapter: object, threads: o
 
 
 def _packed_bytes(checkpoint: Checkpoint) -> int:
-    return sum(len(tensor.raw) for tensor in checkpoint.tensors.values())
+    """Bytes that the CPU engine holds; a 16-bit table stays in the file, and has an 8-bit plane beside it."""
+    config = checkpoint.config
+    bits = checkpoint.tensors["embed"].format.name in ("F16", "BF16")
+    return checkpoint.tensors.nbytes + (config.vocab * config.width * 17 // 16 if bits else 0)
 
 
 def _path(source: str | Path | None) -> Path:
@@ -150,3 +163,10 @@ def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Future[Decoder
 
     thread = EngineThread(lambda: None)
     return thread, thread.later(lambda: module_text(checkpoint, Reference()).requires_grad_(False))
+
+
+def _drafter(
+    source: str | Path, tokenizer: Tokenizer, thread: EngineThread, context: int, memory: int
+) -> Drafter:
+    checkpoint = open_checkpoint(_path(source))
+    return build_drafter(checkpoint, (read_tokenizer(checkpoint), tokenizer), thread, context, memory)

@@ -30,9 +30,16 @@ class Estimate:
         return self.weights + self.pages + self.scratch
 
 
-def estimate_memory(config: Config, weights: int, context: int, batch: int = 1) -> Estimate:
-    """Bytes for `batch` texts of `context` tokens; `weights` is the size of the packed tensors."""
-    pages = sum(pages_needed(config, kind, context, MAX_CHUNK) * page_bytes(config, kind) for kind in _KINDS)
+def estimate_memory(
+    config: Config, weights: int, context: int, batch: int = 1, number: int = 2
+) -> Estimate:
+    """Bytes for `batch` texts of `context` tokens; `weights` is the size of the packed tensors.
+
+    number: bytes of each number of a key or value.
+    """
+    pages = sum(
+        pages_needed(config, kind, context, MAX_CHUNK) * page_bytes(config, kind, number) for kind in _KINDS
+    )
     widest = max(config.ffn, config.heads * config.head_dim, config.width)
     scratch = 4 * (MAX_CHUNK * 6 * widest + 2 * config.vocab + 2 * context)
     return Estimate(weights, batch * pages, scratch)
@@ -52,7 +59,7 @@ def machine_memory() -> int:
     return total
 
 
-def choose_context(config: Config, weights: int, wanted: int | None, memory: int) -> int:
+def choose_context(config: Config, weights: int, wanted: int | None, memory: int, number: int = 2) -> int:
     """The context to load with: the wanted one, or the largest that fits into `memory` bytes.
 
     PromptError when the model has no such context; MemoryBudgetError when the weights, or the wanted context,
@@ -60,9 +67,12 @@ def choose_context(config: Config, weights: int, wanted: int | None, memory: int
     """
     check_context(config, wanted)
     context = config.context if wanted is None else wanted
-    while wanted is None and context > _STEP and estimate_memory(config, weights, context).total > memory:
+    def needs(tokens: int) -> Estimate:
+        return estimate_memory(config, weights, tokens, number=number)
+
+    while wanted is None and context > _STEP and needs(context).total > memory:
         context = max(_STEP, context // 2)
-    needed = estimate_memory(config, weights, context)
+    needed = needs(context)
     if needed.total > memory:
         raise MemoryBudgetError(
             f"the weights ({needed.weights / 1e9:.1f} GB) and a context of {context:,} tokens "
@@ -80,12 +90,12 @@ def check_context(config: Config, wanted: int | None) -> None:
         )
 
 
-def pool_pages(config: Config, context: int, memory: int) -> tuple[int, int]:
+def pool_pages(config: Config, context: int, memory: int, number: int = 2) -> tuple[int, int]:
     """Pages (global, local) of an engine that has `memory` bytes for them.
 
     Room for one text of `context` tokens always, and for more streams and snapshots up to a gigabyte.
     """
-    one = estimate_memory(config, 0, context).pages
+    one = estimate_memory(config, 0, context, number=number).pages
     texts = max(1.0, min(memory, _POOL_BYTES) / one)
     return (
         int(texts * pages_needed(config, GLOBAL, context, MAX_CHUNK)),

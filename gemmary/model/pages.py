@@ -65,11 +65,11 @@ class Pool:
         return bool(self._counts[page] > 1)
 
 
-def page_bytes(config: Config, kind: int) -> int:
-    """Bytes of one page of a kind, over all its layers (float32 keys and values)."""
+def page_bytes(config: Config, kind: int, number: int = 2) -> int:
+    """Bytes of one page of a kind, over all its layers; `number`: bytes of each number of a key or value."""
     globals_ = len(config.global_layers or ())
     layers = globals_ if kind == GLOBAL else config.layers - globals_
-    return layers * 2 * config.kv_heads * config.head_dim * PAGE * 4
+    return layers * 2 * config.kv_heads * config.head_dim * PAGE * number
 
 
 def pages_needed(config: Config, kind: int, tokens: int, chunk: int) -> int:
@@ -94,7 +94,8 @@ class Pages:
     @property
     def bytes_used(self) -> int:
         """Bytes of the pages that sequences hold."""
-        return sum(self._pools[kind].used * page_bytes(self.config, kind) for kind in KINDS)
+        number = self.layers[0].keys.itemsize
+        return sum(self._pools[kind].used * page_bytes(self.config, kind, number) for kind in KINDS)
 
     def fork(self, sequence: Sequence) -> Sequence:
         """Another sequence with the same committed tokens; costs references, not copies."""
