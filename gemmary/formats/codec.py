@@ -32,9 +32,9 @@ def decode(fmt: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int) -> 
     if fmt.name == "F32":
         out[:] = flat.view("<f4")
     elif fmt.group:
-        from gemmary.formats.blocks import decode_blocks
+        from gemmary.formats.blocks import block_decoder
 
-        decode_blocks(fmt.ggml_id, flat, fmt.block, fmt.nbytes, fmt.group, out)
+        block_decoder(fmt.name)(flat, out)
     else:
         from gemmary.formats.halves import widen_bfloats, widen_halves
 
@@ -76,14 +76,14 @@ def _flat(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
 
 def _encode_blocks(fmt: Format, flat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """float32 [n] as uint8 [bytes]."""
-    from gemmary.formats.blocks import encode_blocks
+    from gemmary.formats.blocks import block_encoder
 
     if fmt.name not in WRITTEN_HALVES:
         raise FormatError(f"{fmt.name} is read, not written: encode to one of {', '.join(WRITTEN_HALVES)}")
     if not np.isfinite(flat).all():
         raise FormatError(f"{fmt.name} cannot hold infinity or NaN: the source tensor is damaged")
     raw = np.empty(flat.size // fmt.block * fmt.nbytes, np.uint8)
-    encode_blocks(fmt.ggml_id, flat, fmt.block, fmt.nbytes, raw)
+    block_encoder(fmt.name)(flat, raw)
     heads = raw.reshape(-1, fmt.nbytes)[:, : 2 * WRITTEN_HALVES[fmt.name]]
     if not np.isfinite(np.ascontiguousarray(heads).view("<f2")).all():
         raise FormatError(f"values this large overflow the 16-bit scales of {fmt.name}: encode to BF16")

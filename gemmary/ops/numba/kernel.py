@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import carray, cfunc, from_dtype, types
+from numba import carray, from_dtype, types
 from numba.extending import intrinsic, register_jitable
 
-from ...formats import codecache as codecache  # says where compiled code is kept, before anything is compiled
+from ...formats.jit import callback
 from .emit import Emitter
 
 ADDRESS, COUNT, NUMBER = np.intp, np.int64, np.float32  # kinds of arguments
@@ -35,8 +35,7 @@ class Kernel:
         """Where its code is."""
         if self._compiled is None:
             signature = types.void(types.CPointer(from_dtype(self.fields)), types.intp)
-            compiler = cfunc(signature, cache=True, error_model="numpy")
-            self._compiled = compiler(self._body)
+            self._compiled = callback(signature, self._body)
         return int(self._compiled.address)
 
     def arguments(self, **values: Any) -> npt.NDArray[Any]:

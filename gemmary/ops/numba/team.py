@@ -10,9 +10,10 @@ import os
 import threading
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from ...errors import GemmaryError
+from ...formats.jit import compiled_for
 from .kernel import address_of
 from .tape import Tape, play
 from .threads import NAPS, SPINS, exchange, give_way, pause, read
@@ -60,7 +61,7 @@ class Team:
             self._bells[number].acquire()
 
 
-@njit(types.List(types.intp)(types.intp, types.intp, types.intp, types.intp), cache=True)
+@compiled_for(types.List(types.intp)(types.intp, types.intp, types.intp, types.intp))
 def _publish(state: int, words: int, count: int, threads: int) -> list[int]:
     """Show a tape to all threads; the numbers of those that sleep."""
     exchange(state + 8 * _WORDS, words)
@@ -69,7 +70,7 @@ def _publish(state: int, words: int, count: int, threads: int) -> list[int]:
     return [n for n in range(1, threads) if exchange(state + 8 * (_ASLEEP + _APART * n), 0) == 1]
 
 
-@njit(types.intp(types.intp, types.intp, types.intp, types.intp), nogil=True, cache=True)
+@compiled_for(types.intp(types.intp, types.intp, types.intp, types.intp))
 def _help(state: int, number: int, done: int, threads: int) -> int:
     """Play tapes until none has come for a moment; the number of the last one played."""
     flag = state + 8 * (_ASLEEP + _APART * number)
