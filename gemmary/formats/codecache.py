@@ -180,7 +180,14 @@ class CodeCache(FunctionCache):  # type: ignore[misc]
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         """Everything that tells two compiled forms apart, in words that are the same in every process."""
-        return str(sig), codegen.magic_tuple(), _described(self._py_func)
+        code = self._py_func.__code__
+        return str(sig), codegen.magic_tuple(), _described(self._py_func), _source(code.co_filename)
+
+
+@cache
+def _source(file: str) -> str:
+    """Hash of a source: tests, too, compile functions."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else ""
 
 
 def _described(value: Any) -> Any:

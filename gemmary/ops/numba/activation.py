@@ -27,7 +27,7 @@ def room(tokens: int, columns: int) -> npt.NDArray[np.uint8]:
     return np.empty(tokens * (columns // BLOCK) * TOKEN_BYTES, np.uint8)
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def tile_of(token: int, tokens: int) -> tuple[int, int]:
     """First token and size of the tile that a token of a step is in."""
     first, size = 0, LARGEST_TILE
@@ -63,7 +63,7 @@ def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> 
         e.store(value, e.b.add(after, e.b.mul(size, ir.Constant(size.type, 4 * i))))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def round_token(x: int, codes: int, token: int, tokens: int, columns: int) -> None:
     """A row of floats at x [columns] -> its place among the codes of a step."""
     first, size = tile_of(token, tokens)

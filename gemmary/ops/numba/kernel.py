@@ -57,7 +57,7 @@ def address_of(array: npt.NDArray[Any] | None) -> int:
     return 0 if array is None else int(array.ctypes.data)
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def record(pointer: Any) -> Any:
     """The arguments of a running kernel."""
     return carray(pointer, (1,))[0]
@@ -77,25 +77,25 @@ _floats, _ints = _pointer(types.float32, ir.FloatType()), _pointer(types.int32, 
 _bytes, _halves = _pointer(types.uint8, ir.IntType(8)), _pointer(types.uint16, ir.IntType(16))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def floats_at(address: int, count: int) -> Any:
     """float32 [count] at an address."""
     return carray(_floats(address), (count,))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def ints_at(address: int, count: int) -> Any:
     """int32 [count] at an address."""
     return carray(_ints(address), (count,))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def halves_at(address: int, count: int) -> Any:
     """uint16 [count] at an address."""
     return carray(_halves(address), (count,))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def bytes_at(address: int, count: int) -> Any:
     """uint8 [count] at an address."""
     return carray(_bytes(address), (count,))

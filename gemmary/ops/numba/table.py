@@ -56,9 +56,13 @@ class Gated:
 
 @dataclass
 class Recording:
-    """A step that can be played again: where its embeddings go and where its result is."""
+    """A step that can be played again: where its embeddings go and where its result is.
+
+    It keeps the pages that it writes to: no others can come to lie at their addresses.
+    """
 
     staged: Staged
+    stores: list[LayerPages | None]
     embed: Callable[[Step], None] | None = None
     result: Floats | None = None
 
@@ -92,7 +96,7 @@ class NumbaOps:
         while len(self._recordings) >= _RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
         self._step = Staged(step, team(), recording=True)
-        self._recording = Recording(self._step)
+        self._recording = Recording(self._step, stores)
         try:
             self._recording.result = forward(self._recording.staged, stores)
             self._recordings[key] = self._recording
