@@ -9,6 +9,7 @@ import numpy as np
 from ..formats import FORMATS
 from ..model.text import Gain, Layer, Text, attention_of
 from .checkpoint import Checkpoint
+from .mapped import release
 from .names import is_norm
 from .tensor import Tensor
 
@@ -20,7 +21,8 @@ LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def packed_text(checkpoint: Checkpoint, expand: bool = False) -> Text:
-    """The decoder on the CPU engine. Weights stay in their file format, memory-mapped.
+    """The decoder on the CPU engine. Quantized matrices are packed, and their mapped pages given back; floats
+    stay where the file has them.
 
     `expand` decodes every matrix to float32 instead, to measure what a format costs.
     """
@@ -59,7 +61,7 @@ def _packed(tensor: Tensor, expand: bool, memory: Any) -> Any:
     rows, columns = tensor.shape
     if expand:
         return PackedLinear(FORMATS["F32"], tensor.values().reshape(-1).view(np.uint8), rows, columns)
-    return PackedLinear.pack(team(), memory, tensor.format, tensor.raw, rows, columns)
+    return PackedLinear.pack(team(), memory, tensor.format, tensor.raw, rows, columns, release)
 
 
 def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:

@@ -6,6 +6,7 @@ the file and meets float32. GEMV and GEMM, one thread and many, give the same bi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +55,10 @@ class PackedLinear:
         raw: npt.NDArray[np.uint8],
         rows: int,
         columns: int,
+        packed_part: Callable[[npt.NDArray[np.uint8]], object] = lambda part: None,
     ) -> PackedLinear:
-        """Packed on all threads where it is quantized."""
-        strips = None if form.name in BYTES else pack(team, memory, form, raw, rows, columns)
+        """Packed on all threads where it is quantized; `packed_part` is told parts of `raw` that are done."""
+        strips = None if form.name in BYTES else pack(team, memory, form, raw, rows, columns, packed_part)
         if strips is None and raw.ctypes.data % 4:
             raw = raw.copy()  # a file may place floats at odd addresses; words must be aligned
         return cls(form, raw, rows, columns, strips)

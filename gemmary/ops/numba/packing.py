@@ -5,6 +5,7 @@ Nothing is decoded: packing moves bytes and bits. Rows that a last strip lacks a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .memory import WeightMemory
 from .strips import LAYOUTS
 from .tape import Tape
 from .team import Team
+
+Bytes = npt.NDArray[np.uint8]
 
 _SLICE = 1 << 25  # bytes that are packed before their mapped pages may go
 _ONES, _THREES, _LOW = 0x01010101, 0x03030303, 0x0F0F0F0F
@@ -209,20 +212,31 @@ _PACKERS = {form: _packer(pack_row) for form, pack_row in _ROWS.items()}
 
 
 def pack(
-    team: Team, memory: WeightMemory, form: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int
-) -> npt.NDArray[np.uint8]:
-    """Strips uint8 of a matrix [rows, columns] in file bytes, on all threads of the team."""
+    team: Team,
+    memory: WeightMemory,
+    form: Format,
+    raw: Bytes,
+    rows: int,
+    columns: int,
+    packed_part: Callable[[Bytes], object] = lambda part: None,
+) -> Bytes:
+    """Strips uint8 of a matrix [rows, columns] in file bytes, on all threads of the team.
+
+    `packed_part` is told each part of `raw` that packing is done with.
+    """
     layout = LAYOUTS[form.name]
-    blocks, strips = columns // layout.columns, -(-rows // LANES)
+    blocks, strips, row_bytes = columns // layout.columns, -(-rows // LANES), form.row_bytes(columns)
     packed = memory.take(strips * blocks * layout.nbytes)
     a_slice = max(1, _SLICE // (blocks * layout.nbytes))
     for first in range(0, strips, a_slice):
         count = min(a_slice, strips - first)
+        part = raw[first * LANES * row_bytes : (first + count) * LANES * row_bytes]
         tape = Tape()
         tape.add(
-            _PACKERS[form.name], 4 * team.threads, source=raw[first * LANES * form.row_bytes(columns) :],
-            target=packed[first * blocks * layout.nbytes :], strips=count, rows=rows - first * LANES,
-            blocks=blocks, file_block=form.nbytes, strip_block=layout.nbytes,
+            _PACKERS[form.name], 4 * team.threads, source=part, target=packed[first * blocks * layout.nbytes :],
+            strips=count, rows=rows - first * LANES, blocks=blocks, file_block=form.nbytes,
+            strip_block=layout.nbytes,
         )  # fmt: skip
         team.play(tape)
+        packed_part(part)
     return packed
