@@ -17,7 +17,7 @@ import stat
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 _PACKAGE = Path(__file__).parent.parent
 _COMPILED = ("formats", "ops")
 _DAYS = 30  # code of sources that nobody has run for so long is dropped
-_CHECKSUM = hashlib.sha256().digest_size
+_CHECKSUM = hashlib.sha256().digest_size  # bytes
 
 _listeners: list[Callable[[], None]] = []
+_complained: set[Path] = set()
 
 
 def fingerprint() -> str:
@@ -51,9 +52,10 @@ def code_cache() -> Path:
     folder = kernels / fingerprint()
     try:
         _make(folder)
-        os.utime(folder)  # in use
     except OSError as fault:
         _complain(kernels, fault)
+    with suppress(OSError):
+        os.utime(folder)  # in use
     return folder
 
 
@@ -75,8 +77,9 @@ def _make(folder: Path) -> None:
         _drop_unused(kernels)
         folder.mkdir(exist_ok=True, mode=0o700)
     for path in (kernels, folder):
-        if stat.S_IMODE(path.stat().st_mode) != 0o700:
-            path.chmod(0o700)
+        with suppress(OSError):  # then code in it is not run, see `_ours`
+            if stat.S_IMODE(path.stat().st_mode) != 0o700:
+                path.chmod(0o700)
 
 
 def _drop_unused(kernels: Path) -> None:
@@ -94,14 +97,16 @@ def _ours(folder: Path) -> bool:
     return all(each.st_uid in (0, os.getuid()) and not each.st_mode & 0o022 for each in about)
 
 
-@cache
 def _complain(folder: Path, fault: OSError) -> None:
-    warnings.warn(
-        f"compiled code cannot be kept in {folder} ({fault.strerror or fault}), so every start compiles it anew: "
-        "make room there, or set XDG_CACHE_HOME to a folder that can be written",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+    """Once."""
+    if folder not in _complained:
+        _complained.add(folder)
+        warnings.warn(
+            f"compiled code cannot be kept in {folder} ({fault.strerror or fault}), so every start compiles it "
+            "anew: make room there, or set XDG_CACHE_HOME to a folder that can be written",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 class _Place:
@@ -131,20 +136,24 @@ class _Results(CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (_Place,)
 
 
+def _checksum(key: Any, content: bytes) -> bytes:
+    return hashlib.sha256(repr(key).encode() + content).digest()
+
+
 class _Files(IndexDataCacheFile):  # type: ignore[misc]
     """A file for each key: what Numba pickled, and its checksum."""
 
     def save(self, key: Any, data: Any) -> None:
         content = self._dump(data)
         with self._open_for_write(self._data_path(self._file(key))) as file:
-            file.write(content + hashlib.sha256(content).digest())
+            file.write(content + _checksum(key, content))
 
     def load(self, key: Any) -> Any:
         """What was saved, or None if that is not there as it was written."""
         name = self._file(key)
         path = Path(self._data_path(name))
         content = path.read_bytes()
-        if hashlib.sha256(content[:-_CHECKSUM]).digest() != content[-_CHECKSUM:] or not _ours(path.parent):
+        if _checksum(key, content[:-_CHECKSUM]) != content[-_CHECKSUM:] or not _ours(path.parent):
             return None
         return self._load_data(name)  # unpickling stops before the checksum
 

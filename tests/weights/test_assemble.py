@@ -56,7 +56,9 @@ def random_file(path: Path, form: str, config: Config) -> None:
     write_gguf(path, config, tensors, vocabulary(config.vocab))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process holds")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the system does not say what a process holds"
+)
 @pytest.mark.parametrize(
     "form", ["Q4_0", "Q8_0", "Q6_K", "F16", *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
 )

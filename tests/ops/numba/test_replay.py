@@ -19,7 +19,9 @@ from gemmary.weights.checkpoint import open_checkpoint
 from tests.golden.model import CONFIG, bits, write
 from tests.parity.decoding import Decoding
 
-Steps = list[tuple[list[int], list[int]]]  # of each step: which sequences, and how many tokens each of them gets
+Steps = list[
+    tuple[list[int], list[int]]
+]  # of each step: which sequences, and how many tokens each of them gets
 
 
 def ids(count: int, seed: int) -> list[int]:
@@ -92,7 +94,9 @@ def test_several_texts_that_come_and_go(file: Path) -> None:
 
 def test_page_tables_outgrow_a_recording(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staged, "_TABLE_STEP", 1)
-    assert_same(file, [*[([0], [1])] * 70, ([0], [60]), *[([0], [1])] * 3, ([0, 1], [1, 1]), *[([0], [1])] * 3])
+    assert_same(
+        file, [*[([0], [1])] * 70, ([0], [60]), *[([0], [1])] * 3, ([0, 1], [1, 1]), *[([0], [1])] * 3]
+    )
 
 
 @pytest.fixture

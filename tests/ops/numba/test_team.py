@@ -204,5 +204,7 @@ for threads in (1, 3):
 
 def test_a_fork_is_told() -> None:
     root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", FORKED], cwd=root, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], cwd=root, capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
