@@ -110,7 +110,10 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("damage", [cut, empty, garbage, flip, strange_pickle, folder])
+@pytest.mark.parametrize(
+    "damage",
+    [flip, *(pytest.param(f, marks=pytest.mark.long) for f in (cut, empty, garbage, strange_pickle, folder))],
+)
 def test_damaged_files_are_compiled_again(
     damage: Callable[[Path], None], filled: tuple[Path, str], copy: Path
 ) -> None:
@@ -126,6 +129,7 @@ def test_damaged_files_are_compiled_again(
         assert ended(started(copy, FORBID)) == (filled[1], "")
 
 
+@pytest.mark.long
 def test_files_under_each_others_names_are_not_taken(filled: tuple[Path, str], copy: Path) -> None:
     """Numba's own cache can leave that behind when two processes fill it at once."""
     kernels = [path for path in files(copy) if "strips" in path.name]
@@ -136,6 +140,7 @@ def test_files_under_each_others_names_are_not_taken(filled: tuple[Path, str], c
     assert ended(started(copy)) == (filled[1], "")
 
 
+@pytest.mark.long
 def test_code_that_others_could_have_put_there_is_not_run(filled: tuple[Path, str], copy: Path) -> None:
     kernels = copy / "gemmary" / "kernels"
     stay = "import os, pathlib\npathlib.Path.chmod = lambda *_: None\n"  # as in a folder of somebody else
@@ -178,7 +183,9 @@ builtins.open = guarded
 """
 
 
-@pytest.mark.parametrize("trouble", [READ_ONLY, FULL], ids=["read-only", "full"])
+@pytest.mark.parametrize(
+    "trouble", [READ_ONLY, pytest.param(FULL, marks=pytest.mark.long)], ids=["read-only", "full"]
+)
 def test_a_folder_that_takes_nothing(trouble: str, filled: tuple[Path, str], tmp_path: Path) -> None:
     """Everything is compiled, and one sentence says so."""
     out, err = ended(started(tmp_path / "new", trouble))
@@ -194,6 +201,7 @@ def test_a_folder_that_takes_nothing_more(trouble: str, filled: tuple[Path, str]
     assert ended(started(filled[0], trouble + FORBID)) == (filled[1], "")
 
 
+@pytest.mark.long
 def test_no_folder_at_all(filled: tuple[Path, str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("this is no folder")
     out, err = ended(started(tmp_path / "file"))
