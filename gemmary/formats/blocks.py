@@ -1,4 +1,4 @@
-"""Runs of quantized blocks, compiled for each format on its own: nobody waits for the compiler of the others."""
+"""Runs of quantized blocks, compiled for each format on its own: nobody waits for the others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PACK = {
 
 @cache
 def block_decoder(name: str) -> Callable[[Bytes, Floats], None]:
-    """Compiled decoder(raw, out) of a quantized format: writes the values of the blocks in `raw`; both 1-D."""
+    """Compiled decoder(raw, out) of a quantized format: writes the values of blocks; both are 1-D."""
     unpack, form = UNPACK[name], FORMATS[name]
     block, nbytes, group = form.block, form.nbytes, form.group
 

@@ -1,10 +1,10 @@
 """Where compiled code is kept between starts: a folder of this user only, one for each state of the sources.
 
-Numba's own cache looks only at the file of the function that it loads, not at what was inlined from other files;
-two processes that fill it at once may leave one function's code under another's name; and it unpickles whatever
-it finds. Here the folder's name carries a hash of all sources that are compiled, every function has a file of
-its own, written whole or not at all, and what has not the checksum that it was written with is compiled again.
-Code in the folder is executed: hence mode 0700.
+Numba's own cache looks only at the file of the function that it loads, not at what was inlined from other
+files; two processes that fill it at once may leave one function's code under another's name; and it unpickles
+whatever it finds. Here the folder's name carries a hash of all sources that are compiled, every function has
+a file of its own, written whole or not at all, and what has not the checksum that it was written with is
+compiled again. Code in the folder is executed: hence mode 0700.
 """
 
 from __future__ import annotations
@@ -102,9 +102,8 @@ def _complain(folder: Path, fault: OSError) -> None:
     if folder not in _complained:
         _complained.add(folder)
         warnings.warn(
-            f"compiled code cannot be kept in {folder} ({fault.strerror or fault}), so every start compiles it "
-            "anew: make room there, or set XDG_CACHE_HOME to a folder that can be written",
-            RuntimeWarning,
+            f"compiled code cannot be kept in {folder} ({fault.strerror or fault}), so every start compiles it
+            " "anew: make room there, or set XDG_CACHE_HOME to a folder that can be written", RuntimeWarning,
             stacklevel=3,
         )
 
@@ -132,15 +131,15 @@ class _Place:
         return str(self._line)
 
 
-class _Results(CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (_Place,)
+class _Results(CompileResultCacheImpl):
+    _locator_classes = [_Place]  # type: ignore[assignment]  # noqa: RUF012
 
 
 def _checksum(key: Any, content: bytes) -> bytes:
     return hashlib.sha256(repr(key).encode() + content).digest()
 
 
-class _Files(IndexDataCacheFile):  # type: ignore[misc]
+class _Files(IndexDataCacheFile):
     """A file for each key: what Numba pickled, and its checksum."""
 
     def save(self, key: Any, data: Any) -> None:
@@ -162,7 +161,7 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]
         return f"{self._index_name.removesuffix('.nbi')}.{place}.code"
 
 
-class CodeCache(FunctionCache):  # type: ignore[misc]
+class CodeCache(FunctionCache):
     """The compiled forms of one function, kept in `code_cache()`. Nothing that goes wrong there stops anyone."""
 
     _impl_class = _Results

@@ -20,11 +20,11 @@ from tests.parity.sharp import text_ids
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = """
-import signal, sys, threading, time, random
+import os, random, signal, sys, threading, time
 import gemmary
 def interrupt():
     time.sleep(random.uniform(0, 0.03))
-    signal.raise_signal(signal.SIGINT) if False else __import__("os").kill(__import__("os").getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
 random.seed(0)
 ids = list(range(300, 330))
 stopped = 0
@@ -92,7 +92,7 @@ def write_model(path: Path, config: Config, form: str) -> None:
 @pytest.mark.parametrize("form", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
 @pytest.mark.parametrize("width", [33, 48, 80, 96, 100])
 def test_awkward_widths(width: int, form: str, tmp_path: Path) -> None:
-    """Rows that are no multiple of 32, 16 or 4 give what the reference gives; packed ones stand beside floats."""
+    """Rows that are no multiple of 32, 16 or 4 give what the reference gives, packed ones beside floats."""
     config = Config(
         "odd", vocab=321, width=width, layers=6, heads=3, kv_heads=1, head_dim=10, ffn=width + 12, window=20,
         context=128, query_scalar=10,

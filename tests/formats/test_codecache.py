@@ -1,4 +1,4 @@
-"""Compiled code is kept, safely: whatever happens to the folder, results are right or one sentence says why not."""
+"""Compiled code is kept, safely: whatever happens to the folder, results are right; troubles are told once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every instruction set that this machine can be made to use gives the saved bits, and uses nothing beyond itself."""
+"""Every instruction set that this machine can be made to use gives the saved bits, and stays within itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FORMATS = ("Q4_0", "Q6_K", "F16")  # sums by 32 and by 16, offsets in the integers, floats
 LONG = ("avx-vnni", "avx512-vnni", "neon-dotprod")  # the last two: what is chosen anyway, where they are
 PATHS = ("generic", "avx2", *(pytest.param(name, marks=pytest.mark.long) for name in LONG))
-# Prints the path that was taken, what is to be saved of each format's logits, and all machine code that was made.
+# Prints the path that was taken, what is saved of each format's logits, and all machine code that was made.
 CHILD = """
 import json, pathlib, sys, tempfile
 from gemmary.formats import FORMATS

@@ -1,4 +1,4 @@
-"""A running model holds its weights once, packed as tightly as in the file: nothing is expanded or kept twice."""
+"""A running model holds its weights once, as tightly as the file: nothing is expanded or kept twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.parity.ggufs import vocabulary
 SIZES = Config("custom", 4096, 1024, 6, 4, 1, 256, 3072, 64, 512, 256)
 OTHER = 6_000_000  # pages of texts, tokenizer, scratch, and memory that the system hands out in large pages
 LONG = ("Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "BF16")
-# Loads the file, uses every weight, and prints the growth of the process: memory of its own, and mapped pages.
+# Loads the file, uses every weight, and prints how the process grew: memory of its own, and mapped pages.
 CHILD = """
 import sys
 import gemmary

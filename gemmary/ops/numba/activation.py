@@ -41,8 +41,8 @@ def tile_of(token: int, tokens: int) -> tuple[int, int]:
 def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> None:
     """32 floats at x -> codes, scale and sums of token `member` in the block of a tile of `size` at `to`."""
     parts = [e.load(VF, x, 64 * i) for i in (0, 1)]
-    # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get into the
-    # scale, or a damaged model would answer as if it were whole.
+    # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get into
+    # the scale, or a damaged model would answer as if it were whole.
     sizes = [e.b.and_(e.cast(part, VI), ints(0x7FFFFFFF)) for part in parts]
     largest = e.call("llvm.vector.reduce.smax.v16i32", I32, e.call("llvm.smax.v16i32", VI, *sizes))
     peak = e.cast(largest, F32)

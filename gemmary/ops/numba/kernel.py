@@ -1,8 +1,8 @@
 """A kernel: compiled code behind one address, called as kernel(arguments, piece).
 
-All kernels have one shape, so that a step is a list of (kernel, arguments, how many pieces) that compiled code
-walks through (`tape`). Arguments are a record of addresses and numbers; a piece is a share of the work that any
-thread may take. Pieces of one kernel write to different places, so who takes which changes no bits.
+All kernels have one shape, so that a step is a list of (kernel, arguments, how many pieces) that compiled
+code walks through (`tape`). Arguments are a record of addresses and numbers; a piece is a share of the work
+that any thread may take. Pieces of one kernel write to different places, so who takes which changes no bits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import carray, from_dtype, types
+from numba import carray, from_dtype, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, register_jitable
 
 from ...formats.jit import callback
@@ -23,7 +23,7 @@ ADDRESS, COUNT, NUMBER = np.intp, np.int64, np.float32  # kinds of arguments
 
 
 class Kernel:
-    """A function (arguments, piece) of compiled code. It is compiled, or read from the cache, when first used."""
+    """A function (arguments, piece) of compiled code: compiled, or read from the cache, when first used."""
 
     def __init__(self, body: Callable[..., None], fields: np.dtype[Any]) -> None:
         self.fields = fields

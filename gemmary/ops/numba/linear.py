@@ -1,7 +1,7 @@
 """Weights and the products over them.
 
-A quantized matrix is packed into strips at load and meets int8 activations; a float matrix is read as it lies in
-the file and meets float32. GEMV and GEMM, one thread and many, give the same bits (docs/ops.md).
+A quantized matrix is packed into strips at load and meets int8 activations; a float matrix is read as it lies
+in the file and meets float32. GEMV and GEMM, one thread and many, give the same bits (docs/ops.md).
 """
 
 from __future__ import annotations
@@ -102,8 +102,7 @@ def fetch(weight: PackedLinear, ids: np.ndarray) -> Floats:
     return decode(weight.format, np.ascontiguousarray(raw).reshape(-1), len(ids), weight.columns)
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def _tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks: Any, row: Any) -> Any:
+def _typed_tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks: Any, row: Any) -> Any:
     """`emit_tile` for a format and a number of tokens that are known when this is compiled."""
     layout = LAYOUTS[form.literal_value]
 
@@ -112,6 +111,9 @@ def _tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks
         return context.get_dummy_value()
 
     return types.void(form, tokens, *([types.intp] * 5)), generate
+
+
+_tile: Any = intrinsic(prefer_literal=True)(_typed_tile)
 
 
 def _strips_kernel(form: str) -> Kernel:
@@ -144,7 +146,14 @@ def _strips_kernel(form: str) -> Kernel:
                         _copy_rest(rest, size, a.rows - strip * 16, a.out + token * row + strip * 64, row)
                 token += size
 
-    fields = {"strips": ADDRESS, "x": ADDRESS, "out": ADDRESS, "rows": COUNT, "tokens": COUNT, "blocks": COUNT}
+    fields = {
+        "strips": ADDRESS,
+        "x": ADDRESS,
+        "out": ADDRESS,
+        "rows": COUNT,
+        "tokens": COUNT,
+        "blocks": COUNT,
+    }
     return kernel(**fields, strip_bytes=COUNT, token_bytes=COUNT, together=COUNT, pieces=COUNT)(strips)
 
 

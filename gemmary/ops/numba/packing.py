@@ -1,4 +1,4 @@
-"""File bytes -> strips (see `strips`): a format's blocks of sixteen rows, their four-column pieces side by side.
+"""File bytes -> strips (see `strips`): blocks of sixteen rows, their pieces of four columns side by side.
 
 Nothing is decoded: packing moves bytes and bits. Rows that a last strip lacks are zeros.
 """
@@ -233,8 +233,8 @@ def pack(
         part = raw[first * LANES * row_bytes : (first + count) * LANES * row_bytes]
         tape = Tape()
         tape.add(
-            _PACKERS[form.name], 4 * team.threads, source=part, target=packed[first * blocks * layout.nbytes :],
-            strips=count, rows=rows - first * LANES, blocks=blocks, file_block=form.nbytes,
+            _PACKERS[form.name], 4 * team.threads, source=part,
+            target=packed[first * blocks * layout.nbytes :], strips=count, rows=rows - first * LANES, blocks=blocks, file_block=form.nbytes,
             strip_block=layout.nbytes,
         )  # fmt: skip
         team.play(tape)

@@ -1,7 +1,7 @@
 """A tape: the kernels of a step in order, and the compiled loop that every thread runs over them.
 
-An instruction has a kernel, its arguments, the number of its pieces (read when it runs: attention has more the
-longer a text is), and whether all earlier instructions must be complete before it starts.
+An instruction has a kernel, its arguments, the number of its pieces (read when it runs: attention has more
+the longer a text is), and whether all earlier instructions must be complete before it starts.
 """
 
 from __future__ import annotations

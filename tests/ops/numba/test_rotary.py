@@ -55,7 +55,7 @@ def truth(x: np.ndarray, gain: np.ndarray, pos: np.ndarray, rope: Rope) -> tuple
 @pytest.mark.parametrize("head_dim", [2, 6, 64, 256])
 @pytest.mark.parametrize("rope", [Rope(1e4), Rope(1e6, 8.0)], ids=str)
 def test_rotate(head_dim: int, rope: Rope) -> None:
-    """Norm, then half-split rotation of every head of q and k, each with its own gain, against the reference."""
+    """Norm, then half-split rotation of every head of q and k, each with its gain, as the reference does."""
     rng = np.random.default_rng(head_dim)
     q, k = (rng.normal(size=(5, heads * head_dim)).astype(np.float32) for heads in (3, 2))
     gains = tuple(rng.normal(2, 0.5, head_dim).astype(np.float32) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Tapes and the threads that play them: in order, every piece once, by any number of threads, awake or asleep."""
+"""Tapes and the threads that play them: in order, every piece once, by any number, awake or asleep."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..emit import I32, VB, VI, Emitter, I8, Value, ir
+from ..emit import I8, I32, VB, VI, Emitter, Value, ir
 from .avx2 import half as half
 from .avx2 import pause as pause
 
@@ -25,4 +25,6 @@ def dot_unsigned(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
 
 def dot_signed(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
     """The same for codes from -128 to 127, each 128 too large."""
-    return dot_unsigned(e, total, e.b.xor(e.cast(codes, VB), ir.Constant(VB, [ir.Constant(I8, -128)] * 64)), x)
+    return dot_unsigned(
+        e, total, e.b.xor(e.cast(codes, VB), ir.Constant(VB, [ir.Constant(I8, -128)] * 64)), x
+    )

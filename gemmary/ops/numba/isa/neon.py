@@ -32,5 +32,3 @@ def half(e: Emitter, bits: Value) -> Value:
 def pause(e: Emitter) -> None:
     """Tell the core that this thread is waiting."""
     e.call("llvm.aarch64.hint", ir.VoidType(), ir.Constant(I32, 1))
-
-
