@@ -58,7 +58,7 @@ def confirm(question: str, default: bool) -> bool:
 class Waiting:
     """Says what the program is doing when that takes over a second; on a terminal it shows that it moves.
 
-    Used in a `with`; `say` changes the text, `stop` takes it away. Where nothing can move, a text is one line.
+    Used in a `with`; `say` changes the text, `stop` takes it away. Where nothing can move it is one line.
     """
 
     _said: ClassVar[set[str]] = set()  # lines that are for once in the life of the program

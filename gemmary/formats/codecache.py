@@ -102,8 +102,9 @@ def _complain(folder: Path, fault: OSError) -> None:
     if folder not in _complained:
         _complained.add(folder)
         warnings.warn(
-            f"compiled code cannot be kept in {folder} ({fault.strerror or fault}), so every start compiles it
-            " "anew: make room there, or set XDG_CACHE_HOME to a folder that can be written", RuntimeWarning,
+            f"compiled code cannot be kept in {folder} ({fault.strerror or fault}), so every start compiles "
+            "it anew: make room there, or set XDG_CACHE_HOME to a folder that can be written",
+            RuntimeWarning,
             stacklevel=3,
         )
 
@@ -132,7 +133,7 @@ class _Place:
 
 
 class _Results(CompileResultCacheImpl):
-    _locator_classes = [_Place]  # type: ignore[assignment]  # noqa: RUF012
+    _locator_classes = [_Place]  # type: ignore[list-item]  # noqa: RUF012
 
 
 def _checksum(key: Any, content: bytes) -> bytes:
@@ -162,7 +163,7 @@ class _Files(IndexDataCacheFile):
 
 
 class CodeCache(FunctionCache):
-    """The compiled forms of one function, kept in `code_cache()`. Nothing that goes wrong there stops anyone."""
+    """The compiled forms of one function, kept in `code_cache()`. What goes wrong there stops nobody."""
 
     _impl_class = _Results
 

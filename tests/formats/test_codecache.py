@@ -1,4 +1,4 @@
-"""Compiled code is kept, safely: whatever happens to the folder, results are right; troubles are told once."""
+"""Compiled code is kept, safely: whatever happens to the folder, results are right; trouble is told once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every instruction set that this machine can be made to use gives the saved bits, and stays within itself."""
+"""Every instruction set that this machine can be made to use gives the saved bits, and stays in itself."""
 
 from __future__ import annotations
 

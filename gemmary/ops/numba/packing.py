@@ -234,8 +234,8 @@ def pack(
         tape = Tape()
         tape.add(
             _PACKERS[form.name], 4 * team.threads, source=part,
-            target=packed[first * blocks * layout.nbytes :], strips=count, rows=rows - first * LANES, blocks=blocks, file_block=form.nbytes,
-            strip_block=layout.nbytes,
+            target=packed[first * blocks * layout.nbytes :], strips=count,
+            rows=rows - first * LANES, blocks=blocks, file_block=form.nbytes, strip_block=layout.nbytes,
         )  # fmt: skip
         team.play(tape)
         packed_part(part)
