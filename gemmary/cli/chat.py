@@ -53,11 +53,11 @@ def chat(
     question = _question(prompt)
     from .opening import find, load
 
-    loaded, fresh = load(find(model), context, threads, None if draft is None else find(draft))
+    loaded = load(find(model), context, threads, None if draft is None else find(draft))
     if question is not None:
-        _answer(loaded, _messages(system, question), settings, fresh, json, verbose)
+        _answer(loaded, _messages(system, question), settings, json, verbose)
     else:
-        _talk(loaded, system, settings, fresh)
+        _talk(loaded, system, settings)
 
 
 def _question(prompt: str | None) -> str | None:
@@ -92,7 +92,6 @@ def _answer(
     model: Model,
     messages: list[dict[str, Any]],
     settings: Settings,
-    fresh: bool,
     json: bool,
     verbose: bool,
 ) -> None:
@@ -102,10 +101,10 @@ def _answer(
 
     if json:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            spoken = speak(model, messages, settings, nowhere, fresh)
+            spoken = speak(model, messages, settings, nowhere)
         print(dumps(_summary(spoken)))
     else:
-        spoken = speak(model, messages, settings, sys.stdout, fresh)
+        spoken = speak(model, messages, settings, sys.stdout)
         print(flush=True)
     if spoken.last is None:
         raise typer.Exit(130)
@@ -121,7 +120,7 @@ def _summary(spoken: Spoken) -> dict[str, Any]:
     return {"text": spoken.text, "finish_reason": last.finish_reason if last else "cancelled", **known}
 
 
-def _talk(model: Model, system: str | None, settings: Settings, fresh: bool) -> None:
+def _talk(model: Model, system: str | None, settings: Settings) -> None:
     """A conversation in the terminal."""
     from .. import __version__
     from .dialogue import Dialogue
@@ -132,4 +131,4 @@ def _talk(model: Model, system: str | None, settings: Settings, fresh: bool) -> 
     size = f"{model.config.parameters / 1e6:,.1f} million parameters, a context of {model.context:,} tokens"
     note(dim(f"Gemmary {__version__}: Gemma 3 {model.config.name}, {size}"))
     note(dim("/help lists the commands; Ctrl-D leaves"))
-    Session(model, Dialogue(system), settings, reader(), sys.stdout, fresh).run()
+    Session(model, Dialogue(system), settings, reader(), sys.stdout).run()

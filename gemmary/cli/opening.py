@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import SIZES
 from ..weights.hub import NotDownloadedError, Reference, bundled, locate, snapshot
+from .preparing import preparing
 from .terminal import Waiting, confirm, download_progress, interactive, note
 
 if TYPE_CHECKING:
@@ -64,26 +65,13 @@ def memory(reference: Reference) -> str:
     return f"{_gigabytes(needed)} with a context of {TALK:,} tokens; {enough} {_gigabytes(there)}"
 
 
-def load(
-    path: Path, context: int | None, threads: int | None, draft: Path | None = None
-) -> tuple[Model, bool]:
-    """The model, ready to talk, and whether its kernels may have to be compiled first.
-
-    draft: a smaller model that guesses for it.
-    """
-    with Waiting("Loading the model"):
+def load(path: Path, context: int | None, threads: int | None, draft: Path | None = None) -> Model:
+    """The model, ready to talk; `draft`: a smaller one that guesses for it."""
+    with Waiting("Loading the model") as wait:
         from ..engine.load import load as load_model
 
-        fresh = _nothing_compiled()
-        return load_model(path, context=context, threads=threads, draft=draft), fresh
-
-
-def _nothing_compiled() -> bool:
-    from numba import config
-
-    from ..formats import codecache as codecache  # says where compiled code is kept
-
-    return not any(Path(config.CACHE_DIR).rglob("*.nbi"))  # type: ignore[attr-defined]
+        with preparing(wait):
+            return load_model(path, context=context, threads=threads, draft=draft)
 
 
 def _gigabytes(count: int) -> str:

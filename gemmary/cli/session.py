@@ -23,10 +23,7 @@ LEAVING = "Ctrl-D or /bye leaves; /help lists what else there is."
 
 
 class Session:
-    """One chat. `read` gives the user's lines, see keyboard.py; answers go to `out`.
-
-    fresh: the first answer may have to wait for the compiler.
-    """
+    """One chat. `read` gives the user's lines, see keyboard.py; answers go to `out`."""
 
     def __init__(
         self,
@@ -35,14 +32,12 @@ class Session:
         settings: Settings,
         read: Read,
         out: TextIO,
-        fresh: bool = False,
     ) -> None:
         self.model = model
         self.dialogue = dialogue
         self.settings = settings
         self.read = read
         self._out = out
-        self._fresh = fresh
         self._once: int | None = None
 
     def run(self) -> None:
@@ -92,10 +87,9 @@ class Session:
         settings = replace(self.settings, seed=self._once) if self._once is not None else self.settings
         try:
             with silent_keys():
-                spoken = speak(self.model, self.dialogue.messages, settings, self._out, self._fresh)
+                spoken = speak(self.model, self.dialogue.messages, settings, self._out)
         except ContextFullError:
             return self._make_room("The conversation is too long for the context.")
-        self._fresh = False
         self._finish(spoken)
         if spoken.last is not None and spoken.last.finish_reason == "context_full":
             return self._make_room("The context is full.")

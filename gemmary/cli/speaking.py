@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from .preparing import preparing
 from .terminal import Waiting, printable
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from ..engine.reply import Piece
     from .dialogue import Message
     from .settings import Settings
-
-COMPILING = "Preparing kernels for this machine (first run only)"
 
 
 @dataclass
@@ -24,16 +23,13 @@ class Spoken:
     last: Piece | None = None
 
 
-def speak(model: Model, messages: list[Message], settings: Settings, out: TextIO, fresh: bool) -> Spoken:
-    """Stream the answer to `out` as plain text. Ctrl-C stops it; what was said until then is returned.
-
-    fresh: the kernels may have to be compiled first.
-    """
+def speak(model: Model, messages: list[Message], settings: Settings, out: TextIO) -> Spoken:
+    """Stream the answer to `out` as plain text. Ctrl-C stops it; what was said until then is returned."""
     spoken = Spoken()
-    with Waiting(COMPILING if fresh else "Thinking") as wait:
+    with Waiting("Thinking") as wait, preparing(wait):
 
         def progress(done: int, total: int) -> None:
-            if done and not fresh:
+            if done:
                 wait.say(f"Reading: {done:,} of {total:,} tokens")
 
         pieces = model.chat(messages, stream=True, progress=progress, **settings.arguments())

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 PATIENCE = 1.0  # seconds that may pass without a sign of life
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -57,8 +58,10 @@ def confirm(question: str, default: bool) -> bool:
 class Waiting:
     """Says what the program is doing when that takes over a second; on a terminal it shows that it moves.
 
-    Used in a `with`; `say` changes the text, `stop` takes it away.
+    Used in a `with`; `say` changes the text, `stop` takes it away. Where nothing can move it is one line.
     """
+
+    _said: ClassVar[set[str]] = set()  # lines that are for once in the life of the program
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -72,9 +75,12 @@ class Waiting:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def say(self, text: str) -> None:
-        """Another text from now on."""
+    def say(self, text: str, line: bool = False) -> None:
+        """Another text from now on. `line`: where nothing can move it is worth a line of its own, once."""
         self._text = text
+        if line and text not in self._said and not _rich_terminal() and not self._over.is_set():
+            self._said.add(text)
+            note(f"{text} ...")
 
     def stop(self) -> None:
         """Nothing more, and the line is free."""
@@ -86,7 +92,8 @@ class Waiting:
         if self._over.wait(PATIENCE):
             return
         if not _rich_terminal():
-            note(f"{self._text} ...")
+            if self._text not in self._said:
+                note(f"{self._text} ...")
             return
         for step in _count(self._over):
             text = f"{FRAMES[step % len(FRAMES)]} {self._text}"[: _columns() - 1]

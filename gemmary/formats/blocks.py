@@ -1,17 +1,19 @@
-"""Any quantized block, its format chosen at run time by ggml id, and runs of them, compiled."""
+"""Runs of quantized blocks, compiled for each format on its own: nobody waits for the others."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from gemmary.formats.format import FORMATS
 from gemmary.formats.halves import Floats
-from gemmary.formats.jit import compiled, inlined
+from gemmary.formats.jit import compiled
 from gemmary.formats.k_blocks import pack_q6_k, unpack_q4_k, unpack_q5_k, unpack_q6_k
 from gemmary.formats.lanes import WIDTH, load, spread
 from gemmary.formats.legacy_blocks import (
     Bytes,
-    Codes,
     pack_q4_0,
     pack_q4_1,
     pack_q5_0,
@@ -24,95 +26,50 @@ from gemmary.formats.legacy_blocks import (
     unpack_q8_0,
 )
 
-Q4_0 = FORMATS["Q4_0"].ggml_id
-Q4_1 = FORMATS["Q4_1"].ggml_id
-Q5_0 = FORMATS["Q5_0"].ggml_id
-Q5_1 = FORMATS["Q5_1"].ggml_id
-Q8_0 = FORMATS["Q8_0"].ggml_id
-Q4_K = FORMATS["Q4_K"].ggml_id
-Q5_K = FORMATS["Q5_K"].ggml_id
-Q6_K = FORMATS["Q6_K"].ggml_id
-
 RUN = 16  # blocks that are decoded at a time
 
-
-@compiled
-def unpack_blocks(
-    kind: int, raw: Bytes, offset: int, count: int, q: Codes, scale: Floats, add: Floats
-) -> None:
-    """Unpack `count` blocks from byte `offset` of `raw` into codes, scales and offsets: see `legacy_blocks`.
-
-    q holds count blocks of codes, scale and add one number a group. `kind` is a ggml id; ValueError if it is
-    not that of a quantized format. The format is chosen once, outside the loop: inside, it costs four times
-    what a small block does.
-    """
-    if kind == Q4_0:
-        for b in range(count):
-            unpack_q4_0(raw, offset + 18 * b, q[32 * b :], scale[b:], add[b:])
-    elif kind == Q4_1:
-        for b in range(count):
-            unpack_q4_1(raw, offset + 20 * b, q[32 * b :], scale[b:], add[b:])
-    elif kind == Q5_0:
-        for b in range(count):
-            unpack_q5_0(raw, offset + 22 * b, q[32 * b :], scale[b:], add[b:])
-    elif kind == Q5_1:
-        for b in range(count):
-            unpack_q5_1(raw, offset + 24 * b, q[32 * b :], scale[b:], add[b:])
-    elif kind == Q8_0:
-        for b in range(count):
-            unpack_q8_0(raw, offset + 34 * b, q[32 * b :], scale[b:], add[b:])
-    elif kind == Q4_K:
-        for b in range(count):
-            unpack_q4_k(raw, offset + 144 * b, q[256 * b :], scale[8 * b :], add[8 * b :])
-    elif kind == Q5_K:
-        for b in range(count):
-            unpack_q5_k(raw, offset + 176 * b, q[256 * b :], scale[8 * b :], add[8 * b :])
-    elif kind == Q6_K:
-        for b in range(count):
-            unpack_q6_k(raw, offset + 210 * b, q[256 * b :], scale[16 * b :], add[16 * b :])
-    else:
-        raise ValueError("this ggml id is not that of a quantized format")
+UNPACK = {
+    "Q4_0": unpack_q4_0, "Q4_1": unpack_q4_1, "Q5_0": unpack_q5_0, "Q5_1": unpack_q5_1, "Q8_0": unpack_q8_0,
+    "Q4_K": unpack_q4_k, "Q5_K": unpack_q5_k, "Q6_K": unpack_q6_k,
+}  # fmt: skip
+PACK = {
+    "Q4_0": pack_q4_0, "Q4_1": pack_q4_1, "Q5_0": pack_q5_0, "Q5_1": pack_q5_1, "Q8_0": pack_q8_0,
+    "Q6_K": pack_q6_k,
+}  # fmt: skip
 
 
-@inlined
-def pack_block(kind: int, values: Floats, block: Bytes) -> None:
-    """Pack the float32 values of a block into its bytes: see `legacy_blocks` and `k_blocks`.
+@cache
+def block_decoder(name: str) -> Callable[[Bytes, Floats], None]:
+    """Compiled decoder(raw, out) of a quantized format: writes the values of blocks; both are 1-D."""
+    unpack, form = UNPACK[name], FORMATS[name]
+    block, nbytes, group = form.block, form.nbytes, form.group
 
-    `kind` is a ggml id; ValueError if it is not that of a format that is written in blocks.
-    """
-    if kind == Q4_0:
-        pack_q4_0(values, block)
-    elif kind == Q4_1:
-        pack_q4_1(values, block)
-    elif kind == Q5_0:
-        pack_q5_0(values, block)
-    elif kind == Q5_1:
-        pack_q5_1(values, block)
-    elif kind == Q8_0:
-        pack_q8_0(values, block)
-    elif kind == Q6_K:
-        pack_q6_k(values, block)
-    else:
-        raise ValueError("this ggml id is not that of a format that is written in blocks")
+    def decode_blocks(raw: Bytes, out: Floats) -> None:
+        q = np.empty(RUN * block, np.int8)
+        scale = np.empty(RUN * block // group, np.float32)
+        add = np.empty(RUN * block // group, np.float32)
+        for start in range(0, out.size // block, RUN):
+            count = min(RUN, out.size // block - start)
+            for b in range(count):
+                first = b * block // group
+                unpack(raw, (start + b) * nbytes, q[b * block :], scale[first:], add[first:])
+            for g in range(count * block // group):
+                for j in range(g * group, (g + 1) * group, WIDTH):
+                    spread(load(q, j), scale[g], add[g], out, start * block + j)
 
-
-@compiled
-def decode_blocks(kind: int, raw: Bytes, block: int, nbytes: int, group: int, out: Floats) -> None:
-    """Write the values of the blocks in `raw` to `out`; both 1-D. The three sizes are those of the Format."""
-    run = RUN * block
-    q = np.empty(run, np.int8)
-    scale = np.empty(run // group, np.float32)
-    add = np.empty(run // group, np.float32)
-    for start in range(0, out.size, run):
-        count = min(run, out.size - start)
-        unpack_blocks(kind, raw, start // block * nbytes, count // block, q, scale, add)
-        for g in range(count // group):
-            for j in range(g * group, (g + 1) * group, WIDTH):
-                spread(load(q, j), scale[g], add[g], out, start + j)
+    decoder: Callable[[Bytes, Floats], None] = compiled(decode_blocks)
+    return decoder
 
 
-@compiled
-def encode_blocks(kind: int, values: Floats, block: int, nbytes: int, raw: Bytes) -> None:
-    """Write `values` as blocks to `raw`; both 1-D. The two sizes are those of the Format."""
-    for b in range(values.size // block):
-        pack_block(kind, values[b * block : (b + 1) * block], raw[b * nbytes : (b + 1) * nbytes])
+@cache
+def block_encoder(name: str) -> Callable[[Floats, Bytes], None]:
+    """Compiled encoder(values, raw) of a format that is written: blocks of the values; both 1-D."""
+    pack, form = PACK[name], FORMATS[name]
+    block, nbytes = form.block, form.nbytes
+
+    def encode_blocks(values: Floats, raw: Bytes) -> None:
+        for b in range(values.size // block):
+            pack(values[b * block : (b + 1) * block], raw[b * nbytes : (b + 1) * nbytes])
+
+    encoder: Callable[[Floats, Bytes], None] = compiled(encode_blocks)
+    return encoder

@@ -35,9 +35,9 @@ def decode(fmt: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int) -> 
     if fmt.name == "F32":
         out[:] = flat.view("<f4")
     elif fmt.group:
-        from gemmary.formats.blocks import decode_blocks
+        from gemmary.formats.blocks import block_decoder
 
-        decode_blocks(fmt.ggml_id, flat, fmt.block, fmt.nbytes, fmt.group, out)
+        block_decoder(fmt.name)(flat, out)
     else:
         from gemmary.formats.halves import widen_bfloats, widen_halves
 
@@ -100,13 +100,13 @@ def _flat(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
 
 def _encode_blocks(fmt: Format, flat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """float32 [n] as uint8 [bytes]."""
-    from gemmary.formats.blocks import encode_blocks
+    from gemmary.formats.blocks import block_encoder
 
     if fmt.name not in HALVES:
         raise FormatError(f"{fmt.name} is read, not written: encode to one of {', '.join(HALVES)}")
     _check_finite(flat, fmt)
     raw = np.empty(flat.size // fmt.block * fmt.nbytes, np.uint8)
-    encode_blocks(fmt.ggml_id, flat, fmt.block, fmt.nbytes, raw)
+    block_encoder(fmt.name)(flat, raw)
     _check_halves(raw, fmt)
     return raw
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..formats import FORMATS
 from ..model.text import Gain, Layer, Text, attention_of
 from .checkpoint import Checkpoint
+from .mapped import release
 from .names import is_norm
 from .tensor import Tensor
 
@@ -20,7 +21,8 @@ LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None = None) -> Text:
-    """The decoder on the CPU engine: quantized weights in strips, float ones as they lie in the mapped file.
+    """The decoder on the CPU engine. Quantized matrices are packed, and their mapped pages given back; floats
+    stay where the file has them.
 
     `expand` decodes every matrix to float32 instead, to measure what a format costs. `pages`: format of keys
     and values: F16, BF16 or F32 (None: F16, or F32 when expanded).
@@ -47,7 +49,7 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None 
     return Text(
         config=config,
         ops=ops,
-        table=packed("embed").with_plane(team()),
+        table=packed("embed").with_plane(team(), release),
         layers=tuple(layer(i) for i in range(config.layers)),
         norm=gain("norm"),
         embed_scale=checkpoint.embed_scale,
@@ -61,7 +63,7 @@ def _packed(tensor: Tensor, expand: bool, memory: Any) -> Any:
     rows, columns = tensor.shape
     if expand:
         return PackedLinear(FORMATS["F32"], tensor.values().reshape(-1).view(np.uint8), rows, columns)
-    return PackedLinear.pack(team(), memory, tensor.format, tensor.raw, rows, columns)
+    return PackedLinear.pack(team(), memory, tensor.format, tensor.raw, rows, columns, release)
 
 
 def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:

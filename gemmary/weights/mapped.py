@@ -12,7 +12,7 @@ import mmap
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,22 @@ def read_small(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise ModelFileError(path, f"is longer than {limit:,} bytes, far more than such a file needs")
     return data
+
+
+def release(part: Bytes) -> None:
+    """Give the memory behind a view of a `MappedFile` back to the system; who reads it again reads the file.
+
+    Arrays that are no such view, and systems that have no such call, are left alone.
+    """
+    owner: Any = part
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    owner = getattr(owner, "obj", owner)  # NumPy holds a map by a memoryview
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    start = part.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    owner.madvise(mmap.MADV_DONTNEED, first, start + part.nbytes - first)
 
 
 class MappedFile:

@@ -64,9 +64,14 @@ def k_blocks(form: Format, count: int, spread: float, seed: int) -> np.ndarray:
     return raw.reshape(-1)
 
 
-def logits(form: Format, folder: Path) -> np.ndarray:
-    """float32 [T, V] of the CPU engine, through a file."""
+def write(form: Format, folder: Path) -> Path:
+    """The model as a file."""
     tensors = {name: tensor(name, shape, form) for name, shape in expected_shapes(CONFIG).items()}
     write_gguf(folder / "golden.gguf", CONFIG, tensors, vocabulary(CONFIG.vocab))
+    return folder / "golden.gguf"
+
+
+def logits(form: Format, folder: Path) -> np.ndarray:
+    """float32 [T, V] of the CPU engine, through a file."""
     ids = (bits(LENGTH, 7) % np.uint64(CONFIG.vocab)).tolist()
-    return cpu(folder / "golden.gguf", pages="F16").run(ids, (LENGTH,))
+    return cpu(write(form, folder), pages="F16").run(ids, (LENGTH,))

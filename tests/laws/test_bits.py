@@ -96,14 +96,14 @@ def test_rolled_back_equals_never_happened(decoding: Decoding, text: list[int], 
     decoding.pages.release(sequence)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    prepare(1)
-    yield
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    yield prepare(request.param)
     prepare()
 
 
 def test_threads_do_not_change_bits(
-    decoding: Decoding, text: list[int], whole: np.ndarray, one_thread: None
+    decoding: Decoding, text: list[int], whole: np.ndarray, threads: int
 ) -> None:
-    np.testing.assert_array_equal(decoding.run(text, (64,)), whole)
+    """In large steps, and in small ones that are recorded."""
+    np.testing.assert_array_equal(decoding.run(text, (64, 1, 1, 2, 1)), whole)

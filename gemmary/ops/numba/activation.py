@@ -28,7 +28,7 @@ def room(tokens: int, columns: int) -> npt.NDArray[np.uint8]:
     return np.empty(tokens * (columns // BLOCK) * TOKEN_BYTES, np.uint8)
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def tile_of(token: int, tokens: int) -> tuple[int, int]:
     """First token and size of the tile that a token of a step is in."""
     first, size = 0, LARGEST_TILE
@@ -69,7 +69,7 @@ def round_block(e: Emitter, x: Value, to: Value, size: Value, member: Value) -> 
     emit_round(e, [e.load(VF, x, 64 * i) for i in (0, 1)], to, size, member)
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def round_token(x: int, codes: int, token: int, tokens: int, columns: int) -> None:
     """A row of floats at x [columns] -> its place among the codes of a step."""
     first, size = tile_of(token, tokens)

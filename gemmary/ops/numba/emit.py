@@ -1,8 +1,8 @@
 """Writing LLVM vectors: the few operations that the kernels' inner loops are made of.
 
 Everything is sixteen lanes wide: one weight row a lane, whatever the machine's registers hold. LLVM cuts the
-vectors to the registers that there are; only the integer dot product has to be spelled for each instruction set
-(`isa/`). Addresses are integers (`intp` in Numba's words), turned into pointers where they are read.
+vectors to the registers that there are; only the integer dot product has to be spelled for each instruction
+set (`isa/`). Addresses are integers (`intp` in Numba's words), turned into pointers where they are read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir as ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -47,9 +47,10 @@ class Emitter:
 
     def __init__(self, builder: Any) -> None:
         self.b = builder
-        # LLVM may turn a sum of two integers that is used as an address into a pointer made of either of them.
-        # Where that one later becomes the constant 0, it takes the access for one through a null pointer, and
-        # removes the code as unreachable, unless the function says that address 0 is like any other.
+        # LLVM may turn a sum of two integers that is used as an address into a pointer made of either of
+        # them. Where that one later becomes the constant 0, it takes the access for one through a null
+        # pointer, and removes the code as unreachable, unless the function says that address 0 is like any
+        # other.
         set.add(builder.function.attributes, "null_pointer_is_valid")  # a name that llvmlite does not know
 
     def at(self, address: Value, offset: int) -> Value:

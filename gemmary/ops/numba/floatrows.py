@@ -1,7 +1,7 @@
 """Products over float rows as they lie in the file: F32, F16, BF16 times float32 activations.
 
-Bit rule: sixteen lanes (lane = column mod 16) of fused multiply-adds, a fixed tree of halves, then the columns
-left over, in order, in a sum of their own that is added last.
+Bit rule: sixteen lanes (lane = column mod 16) of fused multiply-adds, a fixed tree of halves, then the
+columns left over, in order, in a sum of their own that is added last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 def emit_float_tile(
-    e: Emitter, isa: Any, form: str, shape: tuple[int, int], w: Value, x: Value, out: Value, columns: Value, row: Value
+    e: Emitter,
+    isa: Any,
+    form: str,
+    shape: tuple[int, int],
+    w: Value,
+    x: Value,
+    out: Value,
+    columns: Value,
+    row: Value,
 ) -> None:
     """out[m * row + r] = row r at w . token m at x, for a tile of shape (rows, tokens); row counts bytes."""
     rows, tokens = shape
@@ -37,7 +45,9 @@ def emit_float_tile(
     with e.loop(columns, e.b.shl(vectors, whole(4))) as i:
         for r, m in places:
             value = _scalar(e, isa, form, e.step(w_rows[r], i, BYTES[form]))
-            product = e.call("llvm.fma.f32", F32, value, e.load(F32, e.step(x_rows[m], i, 4)), e.b.load(rest[r, m]))
+            product = e.call(
+                "llvm.fma.f32", F32, value, e.load(F32, e.step(x_rows[m], i, 4)), e.b.load(rest[r, m])
+            )
             e.b.store(product, rest[r, m])
     for r, m in places:
         total = e.b.fadd(tree(e, e.b.load(wide[r, m])), e.b.load(rest[r, m]))
@@ -73,8 +83,7 @@ def _scalar(e: Emitter, isa: Any, form: str, address: Value) -> Value:
     return e.b.extract_element(lanes, ir.Constant(ir.IntType(32), 0))
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def float_tile(
+def _float_tile(
     _typing: Any, form: Any, rows: Any, tokens: Any, w: Any, x: Any, out: Any, columns: Any, row: Any
 ) -> Any:
     """`emit_float_tile` for a format and a shape that are known when this is compiled."""
@@ -85,3 +94,6 @@ def float_tile(
         return context.get_dummy_value()
 
     return types.void(form, rows, tokens, *([types.intp] * 5)), generate
+
+
+float_tile: Any = intrinsic(prefer_literal=True)(_float_tile)

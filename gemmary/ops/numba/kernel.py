@@ -1,8 +1,8 @@
 """A kernel: compiled code behind one address, called as kernel(arguments, piece).
 
-All kernels have one shape, so that a step is a list of (kernel, arguments, how many pieces) that compiled code
-walks through (`tape`). Arguments are a record of addresses and numbers; a piece is a share of the work that any
-thread may take. Pieces of one kernel write to different places, so who takes which changes no bits.
+All kernels have one shape, so that a step is a list of (kernel, arguments, how many pieces) that compiled
+code walks through (`tape`). Arguments are a record of addresses and numbers; a piece is a share of the work
+that any thread may take. Pieces of one kernel write to different places, so who takes which changes no bits.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import carray, cfunc, from_dtype, types
+from numba import carray, from_dtype, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, register_jitable
 
-from ...formats import codecache as codecache  # says where compiled code is kept, before anything is compiled
+from ...formats.jit import callback
 from .emit import Emitter
 
 ADDRESS, COUNT, NUMBER = np.intp, np.int64, np.float32  # kinds of arguments
 
 
 class Kernel:
-    """A function (arguments, piece) of compiled code. It is compiled, or read from the cache, when first used."""
+    """A function (arguments, piece) of compiled code: compiled, or read from the cache, when first used."""
 
     def __init__(self, body: Callable[..., None], fields: np.dtype[Any]) -> None:
         self.fields = fields
@@ -35,8 +35,7 @@ class Kernel:
         """Where its code is."""
         if self._compiled is None:
             signature = types.void(types.CPointer(from_dtype(self.fields)), types.intp)
-            compiler = cfunc(signature, cache=True, error_model="numpy")
-            self._compiled = compiler(self._body)
+            self._compiled = callback(signature, self._body)
         return int(self._compiled.address)
 
     def arguments(self, **values: Any) -> npt.NDArray[Any]:
@@ -58,7 +57,7 @@ def address_of(array: npt.NDArray[Any] | None) -> int:
     return 0 if array is None else int(array.ctypes.data)
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def record(pointer: Any) -> Any:
     """The arguments of a running kernel."""
     return carray(pointer, (1,))[0]
@@ -78,25 +77,25 @@ _floats, _ints = _pointer(types.float32, ir.FloatType()), _pointer(types.int32, 
 _bytes, _halves = _pointer(types.uint8, ir.IntType(8)), _pointer(types.uint16, ir.IntType(16))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def floats_at(address: int, count: int) -> Any:
     """float32 [count] at an address."""
     return carray(_floats(address), (count,))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def ints_at(address: int, count: int) -> Any:
     """int32 [count] at an address."""
     return carray(_ints(address), (count,))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def halves_at(address: int, count: int) -> Any:
     """uint16 [count] at an address."""
     return carray(_halves(address), (count,))
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def bytes_at(address: int, count: int) -> Any:
     """uint8 [count] at an address."""
     return carray(_bytes(address), (count,))

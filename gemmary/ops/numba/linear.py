@@ -1,11 +1,12 @@
 """Weights and the products over them.
 
-A quantized matrix is packed into strips at load and meets int8 activations; a float matrix is read as it lies in
-the file and meets float32. GEMV and GEMM, one thread and many, give the same bits (docs/ops.md).
+A quantized matrix is packed into strips at load and meets int8 activations; a float matrix is read as it lies
+in the file and meets float32. GEMV and GEMM, one thread and many, give the same bits (docs/ops.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,18 +57,23 @@ class PackedLinear:
         raw: npt.NDArray[np.uint8],
         rows: int,
         columns: int,
+        packed_part: Callable[[npt.NDArray[np.uint8]], object] = lambda part: None,
     ) -> PackedLinear:
-        """Packed on all threads where it is quantized."""
+        """Packed on all threads where it is quantized; `packed_part` is told parts of `raw` that are done."""
         if form.name not in BYTES:
-            return cls(form, raw, rows, columns, *pack(team, memory, form, raw, rows, columns))
+            return cls(form, raw, rows, columns, *pack(team, memory, form, raw, rows, columns, packed_part))
         # A file may place floats at odd addresses; words must be aligned.
         return cls(form, raw.copy() if raw.ctypes.data % 4 else raw, rows, columns)
 
-    def with_plane(self, team: Team) -> PackedLinear:
+    def with_plane(
+        self, team: Team, packed_part: Callable[[npt.NDArray[np.uint8]], object] = lambda part: None
+    ) -> PackedLinear:
         """The same weight with an 8-bit plane, where its format and shape allow one."""
         if not Plane.fits(self.format.name, self.rows, self.columns):
             return self
-        return replace(self, plane=Plane(self.format.name, self.raw, self.rows, self.columns, team))
+        plane = Plane(self.format.name, self.raw, self.rows, self.columns, team)
+        packed_part(self.raw)
+        return replace(self, plane=plane)
 
     @property
     def quantized(self) -> bool:
@@ -137,7 +143,14 @@ def _strips_kernel(form: str) -> Kernel:
                         _copy_rest(rest, size, a.rows - strip * 16, a.out + token * row + strip * 64, row)
                 token += size
 
-    fields = {"strips": ADDRESS, "x": ADDRESS, "out": ADDRESS, "rows": COUNT, "tokens": COUNT, "blocks": COUNT}
+    fields = {
+        "strips": ADDRESS,
+        "x": ADDRESS,
+        "out": ADDRESS,
+        "rows": COUNT,
+        "tokens": COUNT,
+        "blocks": COUNT,
+    }
     return kernel(**fields, strip_bytes=COUNT, token_bytes=COUNT, together=COUNT, pieces=COUNT)(strips)
 
 

@@ -1,7 +1,7 @@
 """Memory for packed weights: large blocks, which the system can back with large pages.
 
-A small array of its own sits on pages of 4 kB, and a product that reads one matrix after the other then spends a
-quarter of its time on looking pages up.
+A small array of its own sits on pages of 4 kB, and a product that reads one matrix after the other then
+spends a quarter of its time on looking pages up.
 """
 
 from __future__ import annotations

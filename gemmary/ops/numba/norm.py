@@ -33,8 +33,9 @@ def normalise(args: Any, piece: int) -> None:
     n = a.columns
     source = piece
     if a.rows:
-        source = np.int64(ints_at(a.rows, a.tokens)[piece])
-    x, gain, out = floats_at(a.x + 4 * n * source, n), floats_at(a.gain, n), floats_at(a.out + 4 * n * piece, n)
+        source = int(ints_at(a.rows, a.tokens)[piece])
+    x, gain = floats_at(a.x + 4 * n * source, n), floats_at(a.gain, n)
+    out = floats_at(a.out + 4 * n * piece, n)
     scale = inverse_rms(x, 0, n, a.eps)
     for i in range(n):
         out[i] = np.float32(np.float32(x[i] * scale) * gain[i])

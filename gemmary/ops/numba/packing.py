@@ -1,10 +1,11 @@
-"""File bytes -> strips (see `strips`): a format's blocks of sixteen rows, their four-column pieces side by side.
+"""File bytes -> strips (see `strips`): blocks of sixteen rows, their pieces of four columns side by side.
 
 Nothing is decoded: packing moves bytes and bits. Rows that a last strip lacks are zeros.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .memory import WeightMemory
 from .strips import LAYOUTS
 from .tape import Tape
 from .team import Team
+
+Bytes = npt.NDArray[np.uint8]
 
 _SLICE = 1 << 25  # bytes that are packed before their mapped pages may go
 _ONES, _THREES, _LOW = 0x01010101, 0x03030303, 0x0F0F0F0F
@@ -224,29 +227,40 @@ def layout_of(form: Format, raw: npt.NDArray[np.uint8], rows: int) -> str:
 
 
 def pack(
-    team: Team, memory: WeightMemory, form: Format, raw: npt.NDArray[np.uint8], rows: int, columns: int
-) -> tuple[str, npt.NDArray[np.uint8]]:
-    """Layout and strips uint8 of a matrix [rows, columns] in file bytes, packed on all threads of the team."""
+    team: Team,
+    memory: WeightMemory,
+    form: Format,
+    raw: Bytes,
+    rows: int,
+    columns: int,
+    packed_part: Callable[[Bytes], object] = lambda part: None,
+) -> tuple[str, Bytes]:
+    """Layout and strips uint8 of a matrix [rows, columns] in file bytes, packed on all threads of the team.
+
+    `packed_part` is told each part of `raw` that packing is done with.
+    """
     name = layout_of(form, raw, rows)
-    layout, strips = LAYOUTS[name], -(-rows // LANES)
+    layout, strips, row_bytes = LAYOUTS[name], -(-rows // LANES), form.row_bytes(columns)
     strip_bytes = layout.strip_bytes(columns)
     packed = memory.take(strips * strip_bytes)
-    a_slice = max(1, _SLICE // strip_bytes)
-    for first in range(0, strips, a_slice):
-        tape = Tape()
-        tape.add(
-            _PACKERS[name], 4 * team.threads, source=raw[first * LANES * form.row_bytes(columns) :],
-            target=packed[first * strip_bytes + (layout.header if layout.once else 0) :], strips=min(a_slice, strips - first),
-            rows=rows - first * LANES, blocks=columns // layout.columns, file_block=form.nbytes,
-            strip_block=layout.nbytes, strip_bytes=strip_bytes,
-        )  # fmt: skip
-        team.play(tape)
     if layout.once:
         _set_scales(packed.reshape(strips, strip_bytes), raw.reshape(rows, -1), rows)
+    a_slice, ahead = max(1, _SLICE // strip_bytes), layout.header if layout.once else 0
+    for first in range(0, strips, a_slice):
+        count = min(a_slice, strips - first)
+        part = raw[first * LANES * row_bytes : (first + count) * LANES * row_bytes]
+        tape = Tape()
+        tape.add(
+            _PACKERS[name], 4 * team.threads, source=part, target=packed[first * strip_bytes + ahead :],
+            strips=count, rows=rows - first * LANES, blocks=columns // layout.columns,
+            file_block=form.nbytes, strip_block=layout.nbytes, strip_bytes=strip_bytes,
+        )  # fmt: skip
+        team.play(tape)
+        packed_part(part)
     return name, packed
 
 
-def _set_scales(strips: npt.NDArray[np.uint8], rows_of_raw: npt.NDArray[np.uint8], rows: int) -> None:
+def _set_scales(strips: Bytes, rows_of_raw: Bytes, rows: int) -> None:
     """The one scale of each row, sixteen side by side, at the head of each strip."""
     scales = np.zeros((len(strips) * LANES, 2), np.uint8)
     scales[:rows] = rows_of_raw[:, :2]

@@ -1,4 +1,4 @@
-"""A step on its way through the layers: host numbers at fixed addresses, and the tape that operations go to."""
+"""A step on its way through the layers: host numbers at fixed addresses, and the tape of operations."""
 
 from __future__ import annotations
 

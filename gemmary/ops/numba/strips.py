@@ -1,11 +1,11 @@
 """Packed weights: strips of sixteen rows, one row a lane, four columns a 64-byte vector (docs/kernels.md).
 
-A strip is a run of blocks; a block holds 32 or 256 columns of its sixteen rows: first what they share (scales of
-the sixteen rows side by side), then codes. This file says how the codes and scales of 32 columns come out of a
-block; `packing` writes blocks, `tile` multiplies them.
+A strip is a run of blocks; a block holds 32 or 256 columns of its sixteen rows: first what they share (scales
+of the sixteen rows side by side), then codes. This file says how the codes and scales of 32 columns come out
+of a block; `packing` writes blocks, `tile` multiplies them.
 
-Codes of a group of 32 columns are eight vectors; vector j has columns 4j .. 4j + 3 of every row. Two vectors of
-4-bit codes share 64 bytes: j in the low nibbles, j + 4 in the high ones.
+Codes of a group of 32 columns are eight vectors; vector j has columns 4j .. 4j + 3 of every row. Two vectors
+of 4-bit codes share 64 bytes: j in the low nibbles, j + 4 in the high ones.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ HALVES = 2 * LANES  # bytes of sixteen 16-bit numbers
 class Group:
     """32 columns of sixteen rows in registers.
 
-    `codes(j)` is a vector of bytes; `zero` is subtracted from each (signed codes: 0). scales has one VF for all
-    32 columns, or one for each 16. `negative_offset`, where there is one, times minus the sum of the activations
-    is the second term.
+    `codes(j)` is a vector of bytes; `zero` is subtracted from each (signed codes: 0). scales has one VF for
+    all 32 columns, or one for each 16. `negative_offset`, where there is one, times minus the sum of the
+    activations is the second term.
     """
 
     codes: Callable[[int], Value]
@@ -133,9 +133,7 @@ def _q5_1(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group
 
 
 def _q8_0(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group:
-    return Group(
-        lambda j: e.load(VB, base, HALVES + 64 * j, 16), (_halves(e, isa, base, 0),), signed=True
-    )
+    return Group(lambda j: e.load(VB, base, HALVES + 64 * j, 16), (_halves(e, isa, base, 0),), signed=True)
 
 
 def _k_header(e: Emitter, isa: Any, base: Value) -> tuple[Value, ...]:
@@ -184,4 +182,3 @@ LAYOUTS = {
     "Q5_K": Layout(256, 2 * HALVES, 2 * LANES + 320, _k_header, _q5_k),
     "Q6_K": Layout(256, HALVES, 2 * LANES + 384, _one_half, _q6_k),
 }
-

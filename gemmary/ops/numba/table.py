@@ -59,10 +59,13 @@ class Gated:
 
 @dataclass
 class Recording:
-    """A step that can be played again: where its embeddings go and where its result is."""
+    """A step that can be played again: where its embeddings go and where its result is.
+
+    It keeps the pages that it writes to: no others can come to lie at their addresses.
+    """
 
     staged: Staged
-    stores: list[LayerPages | None]  # kept alive: the tape has their addresses
+    stores: list[LayerPages | None]
     embed: Callable[[Step], None] | None = None
     result: Floats | None = None
 

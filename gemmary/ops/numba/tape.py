@@ -1,7 +1,7 @@
 """A tape: the kernels of a step in order, and the compiled loop that every thread runs over them.
 
-An instruction has a kernel, its arguments, the number of its pieces (read when it runs: attention has more the
-longer a text is), and whether all earlier instructions must be complete before it starts.
+An instruction has a kernel, its arguments, the number of its pieces (read when it runs: attention has more
+the longer a text is), and whether all earlier instructions must be complete before it starts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from ...formats.jit import compiled_for
 from .kernel import Kernel, address_of
 from .threads import add, call, meet, read
 
@@ -51,7 +52,7 @@ class Tape:
         self.words[:, _TAKEN] = 0
 
 
-@njit(types.void(types.intp, types.intp, types.intp, types.intp, types.intp), nogil=True, cache=True)
+@compiled_for(types.void(types.intp, types.intp, types.intp, types.intp, types.intp))
 def play(words: int, count: int, arrived: int, threads: int, spins: int) -> None:
     """One thread's part in a tape; returns when every thread's part is done. The last three: see `meet`."""
     for i in range(count):

@@ -1,7 +1,8 @@
 """The threads that play tapes: they stay awake for a moment after each, and sleep when nothing comes.
 
-Threads of our own, not a thread layer of Numba's: a step needs all of them at once behind barriers, a sleeping
-one must be woken once a step instead of once a kernel, and nothing may spin for long on a busy machine.
+Threads of our own, not a thread layer of Numba's: a step needs all of them at once behind barriers, a
+sleeping one must be woken once a step instead of once a kernel, and nothing may spin for long on a busy
+machine.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import os
 import threading
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from ...errors import GemmaryError
+from ...formats.jit import compiled_for
 from .kernel import address_of
 from .tape import Tape, play
 from .threads import NAPS, SPINS, exchange, give_way, pause, read
 
-_NUMBER, _WORDS, _COUNT, _SPINS, _ASLEEP = 16, 17, 18, 19, 32  # places in the shared state; 0 counts arrivals at barriers
+# Places in the shared state; 0 counts arrivals at barriers.
+_NUMBER, _WORDS, _COUNT, _SPINS, _ASLEEP = 16, 17, 18, 19, 32
 _APART = 16  # numbers between two threads' flags, so that they lie in cache lines of their own
 
 
@@ -60,7 +63,7 @@ class Team:
             self._bells[number].acquire()
 
 
-@njit(types.List(types.intp)(types.intp, types.intp, types.intp, types.intp), cache=True)
+@compiled_for(types.List(types.intp)(types.intp, types.intp, types.intp, types.intp))
 def _publish(state: int, words: int, count: int, threads: int) -> list[int]:
     """Show a tape to all threads; the numbers of those that sleep."""
     exchange(state + 8 * _WORDS, words)
@@ -69,7 +72,7 @@ def _publish(state: int, words: int, count: int, threads: int) -> list[int]:
     return [n for n in range(1, threads) if exchange(state + 8 * (_ASLEEP + _APART * n), 0) == 1]
 
 
-@njit(types.intp(types.intp, types.intp, types.intp, types.intp), nogil=True, cache=True)
+@compiled_for(types.intp(types.intp, types.intp, types.intp, types.intp))
 def _help(state: int, number: int, done: int, threads: int) -> int:
     """Play tapes until none has come for a moment; the number of the last one played."""
     flag = state + 8 * (_ASLEEP + _APART * number)
@@ -89,6 +92,6 @@ def _help(state: int, number: int, done: int, threads: int) -> int:
             give_way()
         elif looks == SPINS + NAPS:
             looks += 1
-            exchange(flag, 1)  # from here on a new tape rings the bell; one that came just before is seen above
+            exchange(flag, 1)  # now a new tape rings the bell; one that came just before is seen above
         else:
             return done

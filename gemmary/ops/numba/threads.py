@@ -50,8 +50,7 @@ def give_way(e: Emitter) -> None:
         e.call("sched_yield", I32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def call(_typing: Any, _address: Any, _arguments: Any, _piece: Any) -> Any:
+def _call(_typing: Any, _address: Any, _arguments: Any, _piece: Any) -> Any:
     """Call the kernel at an address."""
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
@@ -61,6 +60,9 @@ def call(_typing: Any, _address: Any, _arguments: Any, _piece: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), generate
+
+
+call: Any = intrinsic(_call)  # (address, arguments, piece)
 
 
 @njit(inline="always")

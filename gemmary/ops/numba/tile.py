@@ -1,8 +1,8 @@
 """The inner loop of every quantized product: one strip of sixteen rows times a tile of tokens.
 
-Bit rules (docs/ops.md): the integer sum of a group is exact; groups are added in the order of columns, each with
-one fused multiply-add of (sum, weight scale * activation scale), then, where the format has offsets, one of (sum
-of activations, offset * activation scale). A token's result is the same in a tile of any size.
+Bit rules (docs/ops.md): the integer sum of a group is exact; groups are added in the order of columns, each
+with one fused multiply-add of (sum, weight scale * activation scale), then, where the format has offsets, one
+of (sum of activations, offset * activation scale). A token's result is the same in a tile of any size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ _SCALE, _SUM, _SUM_16 = 32, 36, 40
 
 
 def emit_tile(
-    e: Emitter, isa: Any, layout: Layout, tokens: int, w: Value, x: Value, out: Value, blocks: Value, row: Value
+    e: Emitter,
+    isa: Any,
+    layout: Layout,
+    tokens: int,
+    w: Value,
+    x: Value,
+    out: Value,
+    blocks: Value,
+    row: Value,
 ) -> None:
     """out[m * row + lane] = strip at w times token m of the tile at x; row counts bytes."""
     totals = [e.variable(floats(0.0)) for _ in range(tokens)]

@@ -9,8 +9,9 @@ from transformers import Gemma3TextConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
 from gemmary.config import GEMMA3_1B, GEMMA3_4B, GEMMA3_27B, Config, Rope
-from gemmary.ops.numba.rotary import angles, rotate
+from gemmary.ops.numba.rotary import angles
 from gemmary.ops.reference import rotary
+from tests.ops.numba.played import turned
 from tests.parity.sharp import KINDS, hf_config
 
 POSITIONS = np.array([0, 1, 2, 63, 64, 1000, 1023, 1024, 32_767, 131_071], np.int32)
@@ -38,40 +39,42 @@ def test_angles_are_those_of_transformers(config: Config, kind: str) -> None:
     """A last-bit difference of a frequency, times the position, is what may differ."""
     rope = config.rope_global if kind == "full_attention" else config.rope_local
     ours = angles(POSITIONS, rope, config.head_dim)
-    for mine, other in zip(ours, their_angles(config, kind), strict=True):
+    for mine, other in zip(ours.swapaxes(0, 1), their_angles(config, kind), strict=True):
         gap = np.abs(mine - other).max(-1)
         print(np.array2string(gap, precision=1))
         assert (gap <= 1e-6 + POSITIONS * 2.0**-23).all()
 
 
+def truth(x: np.ndarray, gain: np.ndarray, pos: np.ndarray, rope: Rope) -> tuple[np.ndarray, np.ndarray]:
+    """Heads [T, N, H] after the norm, and after the rotation of the reference."""
+    wide = x.reshape(len(x), -1, len(gain)).astype(np.float64)
+    normed = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * gain
+    return normed, rotary(torch.from_numpy(normed.astype(np.float32)), torch.from_numpy(pos), rope).numpy()
+
+
 @pytest.mark.parametrize("head_dim", [2, 6, 64, 256])
 @pytest.mark.parametrize("rope", [Rope(1e4), Rope(1e6, 8.0)], ids=str)
 def test_rotate(head_dim: int, rope: Rope) -> None:
-    """Norm, then half-split rotation of every head, against the reference."""
+    """Norm, then half-split rotation of every head of q and k, each with its gain, as the reference does."""
     rng = np.random.default_rng(head_dim)
-    x = rng.normal(size=(5, 3 * head_dim)).astype(np.float32)
-    gain = rng.normal(2, 0.5, head_dim).astype(np.float32)
+    q, k = (rng.normal(size=(5, heads * head_dim)).astype(np.float32) for heads in (3, 2))
+    gains = tuple(rng.normal(2, 0.5, head_dim).astype(np.float32) for _ in range(2))
     pos = np.array([0, 1, 64, 500, 1000], np.int32)
-    out = np.empty_like(x)
-    rotate(x, gain, np.float32(1e-6), *angles(pos, rope, head_dim), out)
-    wide = x.reshape(5, 3, head_dim).astype(np.float64)
-    normed = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * gain
-    want = rotary(torch.from_numpy(normed.astype(np.float32)), torch.from_numpy(pos), rope).flatten(1)
-    np.testing.assert_allclose(out, want.numpy(), atol=5e-4)
-    np.testing.assert_allclose(out[0], normed[0].reshape(-1), atol=2e-6)  # position 0 does not turn
-    lengths = [np.linalg.norm(y.reshape(5, 3, -1), axis=-1) for y in (out, normed)]
-    np.testing.assert_allclose(*lengths, rtol=1e-5)
+    for x, gain, out in zip((q, k), gains, turned(q, k, gains, pos, rope), strict=True):
+        normed, want = truth(x, gain, pos, rope)
+        got = out.reshape(want.shape)
+        np.testing.assert_allclose(got, want, atol=5e-4)
+        np.testing.assert_allclose(got[0], normed[0], atol=2e-6)  # position 0 does not turn
+        np.testing.assert_allclose(*(np.linalg.norm(y, axis=-1) for y in (got, normed)), rtol=1e-5)
 
 
 def test_scores_depend_on_distance_only() -> None:
     rng = np.random.default_rng(0)
     q, k = (rng.normal(size=(1, 64)).astype(np.float32) for _ in range(2))
-    gain, scores = np.ones(64, np.float32), []
+    gains, scores = (np.ones(64, np.float32), np.ones(64, np.float32)), []
     for shift in (0, 10, 900):
-        turned = []
-        for x, at in ((q, 40), (k, 7)):
-            out = np.empty_like(x)
-            rotate(x, gain, np.float32(1e-6), *angles(np.array([at + shift], np.int32), Rope(1e4), 64), out)
-            turned.append(out[0])
-        scores.append(turned[0] @ turned[1])
+        at_q, at_k = (np.array([at + shift], np.int32) for at in (40, 7))
+        turned_q = turned(q, k, gains, at_q, Rope(1e4))[0]
+        turned_k = turned(q, k, gains, at_k, Rope(1e4))[1]
+        scores.append(turned_q[0] @ turned_k[0])
     np.testing.assert_allclose(scores, scores[0], atol=1e-3)

@@ -11,10 +11,10 @@ from gemmary.formats import FORMATS, Format
 from gemmary.model.text import Gain
 from gemmary.ops.candidates import candidates
 from gemmary.ops.contract import Candidates, Full, Scored, Targets, TopK, pack
-from gemmary.ops.numba.activation import quantize
-from gemmary.ops.numba.linear import multiply
 from gemmary.ops.numba.table import NumbaOps
 from tests.formats.oracle import by_name
+from tests.ops.numba.played import linear as made_linear
+from tests.ops.numba.played import product
 from tests.ops.numba.test_linear import activations, packed, weights
 
 OPS = NumbaOps()
@@ -88,25 +88,64 @@ def test_rows_that_want_logits() -> None:
     np.testing.assert_allclose(got, 2 * wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6), rtol=1e-5)
 
 
+def staged(tokens: int) -> None:
+    """A step of so many tokens, whose operations come next."""
+    OPS.stage(pack([[0] * tokens]))
+
+
 def test_project_mixes_formats() -> None:
     """Rounded activations for packed weights, float ones for the others, norm first."""
     x, gain = activations(3, 256), np.linspace(0.5, 2, 256).astype(np.float32)
     linears = tuple(packed(FORMATS[name], 40, 256, seed=i) for i, name in enumerate(("Q4_K", "F16", "Q6_K")))
-    normed = np.empty_like(x)
     wide = x.astype(np.float64)
     normed = (wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * gain).astype(np.float32)
+    staged(3)
     for got, linear in zip(OPS.project(x, Gain(gain, 1e-6), linears), linears, strict=True):
         assert np.abs(got - normed @ weights(linear).T).max() <= 0.03 * np.abs(got).max()
 
 
-def test_gate_and_merge() -> None:
-    g, u = activations(2, 64), activations(2, 64, seed=2)
-    wide = g.astype(np.float64)
-    gelu = 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
-    np.testing.assert_allclose(OPS.gate(g, u), gelu * u, rtol=1e-4, atol=1e-6)
-    linear, x = packed(FORMATS["Q8_0"], 96, 64), activations(2, 96, seed=3)
-    y = multiply(linear, g, quantize(g)).astype(np.float64)
-    want = x + 1.5 * y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6)
+def gelu(x: np.ndarray) -> np.ndarray:
+    wide = x.astype(np.float64)
+    return 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+
+
+def merged(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x + RMSNorm(y) with a gain of 1.5, in float64."""
+    wide = y.astype(np.float64)
+    return x + 1.5 * wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6)
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "F16"])
+@pytest.mark.parametrize(("tokens", "columns"), [(1, 64), (2, 96), (9, 1056)])
+def test_merge(name: str, tokens: int, columns: int) -> None:
+    o, x = activations(tokens, columns), activations(tokens, 96, seed=3)
+    linear, norm = packed(FORMATS[name], 96, columns), Gain(np.full(96, 1.5, np.float32), 1e-6)
+    staged(tokens)
     np.testing.assert_allclose(
-        OPS.merge(x, g, linear, Gain(np.full(96, 1.5, np.float32), 1e-6)), want, rtol=1e-5, atol=1e-6
+        OPS.merge(x, o, linear, norm), merged(x, product(linear, o)), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "F16"])
+@pytest.mark.parametrize(("tokens", "columns"), [(1, 64), (2, 96), (9, 1056)])
+def test_gate_and_merge(name: str, tokens: int, columns: int) -> None:
+    """The gate is computed on its way into the product."""
+    g, u, x = (activations(tokens, n, seed=i) for i, n in enumerate((columns, columns, 96)))
+    g /= np.abs(g).max()
+    linear, norm = packed(FORMATS[name], 96, columns), Gain(np.full(96, 1.5, np.float32), 1e-6)
+    staged(tokens)
+    gated = (gelu(g) * u).astype(np.float32)
+    got = OPS.merge(x, OPS.gate(g, u), linear, norm)
+    np.testing.assert_allclose(got, merged(x, product(linear, gated)), rtol=2e-3, atol=2e-3)
+
+
+def test_gate_of_an_odd_width() -> None:
+    """Widths that are no multiple of sixteen only meet float weights."""
+    g, u = (activations(3, 45, seed=i) / 10 for i in (1, 2))
+    identity = np.eye(45, dtype=np.float32)
+    linear = made_linear(FORMATS["F32"], identity.view(np.uint8).reshape(-1), 45, 45)
+    staged(3)
+    zero, norm = np.zeros((3, 45), np.float32), Gain(np.ones(45, np.float32), 0.0)
+    got = OPS.merge(zero, OPS.gate(g, u), linear, norm)
+    want = gelu(g) * u
+    np.testing.assert_allclose(got, want / np.sqrt((want**2).mean(-1, keepdims=True)), rtol=1e-4, atol=1e-5)

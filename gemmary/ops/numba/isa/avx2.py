@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..emit import Emitter, F16, I16, I32, I8, VB, VF, Value, ir
+from ..emit import F16, I8, I16, I32, VB, VF, Emitter, Value, ir
 from .avx512 import pause as pause
 
 NAME = "avx2"
@@ -47,5 +47,3 @@ def _halves(e: Emitter, codes: Value, x: Value) -> list[tuple[Value, Value]]:
 def _fours(e: Emitter, codes: Value, x: Value) -> Value:
     pairs = e.call("llvm.x86.avx2.pmadd.ub.sw", _HALF_PAIRS, codes, x)
     return e.call("llvm.x86.avx2.pmadd.wd", _HALF, pairs, ir.Constant(_HALF_PAIRS, [1] * 16))
-
-

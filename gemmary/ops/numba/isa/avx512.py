@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..emit import Emitter, F16, I16, I8, VB, VF, VI, Value, ir
+from ..emit import F16, I8, I16, VB, VF, VI, Emitter, Value, ir
 
 NAME = "avx512-vnni"
 TARGET: tuple[str, str] | None = None  # the machine's own
@@ -18,7 +18,9 @@ def dot_unsigned(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
 
 def dot_signed(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
     """The same for codes from -128 to 127, each 128 too large."""
-    return dot_unsigned(e, total, e.b.xor(e.cast(codes, VB), ir.Constant(VB, [ir.Constant(I8, -128)] * 64)), x)
+    return dot_unsigned(
+        e, total, e.b.xor(e.cast(codes, VB), ir.Constant(VB, [ir.Constant(I8, -128)] * 64)), x
+    )
 
 
 def half(e: Emitter, bits: Value) -> Value:

@@ -26,4 +26,6 @@ def dot_unsigned(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
 
 def dot_signed(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
     """The same for codes from -128 to 127, each 128 too large."""
-    return dot_unsigned(e, total, e.b.xor(e.cast(codes, VB), ir.Constant(VB, [ir.Constant(I8, -128)] * 64)), x)
+    return dot_unsigned(
+        e, total, e.b.xor(e.cast(codes, VB), ir.Constant(VB, [ir.Constant(I8, -128)] * 64)), x
+    )

@@ -26,7 +26,7 @@ def dot_signed(e: Emitter, total: Value, codes: Value, x: Value) -> Value:
 
 
 def half(e: Emitter, bits: Value) -> Value:
-    """Sixteen IEEE halves as floats, by integer arithmetic: exponents move by 112, subnormals scale exactly."""
+    """Sixteen IEEE halves as floats, in integers: exponents move by 112, subnormals scale exactly."""
     wide = e.b.zext(bits, VI)
 
     def constant(number: int) -> Value:
@@ -76,8 +76,7 @@ def _widened(e: Emitter, codes: Value, shift: int) -> Value:
 def _pair_sums(e: Emitter, products: Value) -> Value:
     undefined = ir.Constant(_WIDE, ir.Undefined)
     even, odd = (
-        e.b.shuffle_vector(products, undefined, ir.Constant(VI, list(range(start, 32, 2)))) for start in (0, 1)
+        e.b.shuffle_vector(products, undefined, ir.Constant(VI, list(range(start, 32, 2))))
+        for start in (0, 1)
     )
     return e.b.add(even, odd)
-
-
