@@ -29,5 +29,5 @@ def test_writing_a_run(name: str) -> None:
     block_encoder(name)(values, raw[:-1])
     if name != "Q6_K":  # its search is our own
         assert raw[:-1].tolist() == encoded(form, values.reshape(1, -1))[0].tolist()
-    assert np.abs(decoded(form, raw[None, :-1])[0] - values).max() < 0.1
+    assert np.abs(decoded(form, raw[None, :-1])[0] - values).max() < 0.13
     assert raw[-1] == 7

@@ -24,7 +24,8 @@ SAMPLING = (
 CALLS: list[tuple[Callable[..., Any], str]] = [
     (
         gemmary.load,
-        "source=None, device='auto', mmproj=None, adapter=None, context=None, threads=None, dtype=None",
+        "source=None, device='auto', mmproj=None, adapter=None, context=None, threads=None, dtype=None, "
+        "draft=None",
     ),
     (gemmary.estimate, "source=None, context=None, batch=1"),
     (gemmary.Model.prompt, "self, messages, pan_and_scan=False, tools=None, strict=False"),
