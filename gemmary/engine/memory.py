@@ -30,9 +30,7 @@ class Estimate:
         return self.weights + self.pages + self.scratch
 
 
-def estimate_memory(
-    config: Config, weights: int, context: int, batch: int = 1, number: int = 2
-) -> Estimate:
+def estimate_memory(config: Config, weights: int, context: int, batch: int = 1, number: int = 2) -> Estimate:
     """Bytes for `batch` texts of `context` tokens; `weights` is the size of the packed tensors.
 
     number: bytes of each number of a key or value.
@@ -67,6 +65,7 @@ def choose_context(config: Config, weights: int, wanted: int | None, memory: int
     """
     check_context(config, wanted)
     context = config.context if wanted is None else wanted
+
     def needs(tokens: int) -> Estimate:
         return estimate_memory(config, weights, tokens, number=number)
 

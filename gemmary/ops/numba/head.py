@@ -49,7 +49,6 @@ _SHARES = 32  # pieces of the exact products of one row
 _FEW = 16  # the full product is used when more than one row in so many survives
 
 
-
 @njit(error_model="numpy")
 def _add(logits: np.ndarray, more: np.ndarray, begin: int, end: int) -> None:
     for i in range(begin, end):
