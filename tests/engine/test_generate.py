@@ -10,9 +10,8 @@ import pytest
 import torch
 
 import gemmary
-from gemmary.engine import runner
 from gemmary.errors import ContextFullError, GemmaryError, PromptError
-from gemmary.model.text import hidden
+from gemmary.ops.numba.team import Team
 from tests.parity.sharp import text_ids
 
 from .pool import settled, snapshots
@@ -261,27 +260,24 @@ def test_what_progress_raises_comes_through_and_the_model_lives_on(
     assert fresh.generate(ids, seed=1, max_tokens=5).ids == expected
 
 
+@pytest.mark.parametrize("late", [3, 12, 21])
 def test_a_fault_in_the_middle_of_a_step_discards_that_step_only(
-    fresh: gemmary.Model, model: gemmary.Model, monkeypatch: pytest.MonkeyPatch
+    late: int, fresh: gemmary.Model, model: gemmary.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernel raises in one request: it alone fails, and what it computed before is sound."""
+    """Something fails when kernels have run already: that request alone fails, and all before it is sound."""
     ids = text_ids(60, seed=80)
     expected = model.generate(ids, seed=1, max_tokens=5).ids
-    steps: list[object] = []
+    right, calls = Team.play, []
 
-    def broken(decoder: Any, step: Any, kvs: Any) -> Any:
-        steps.append(step)
-        return hidden(decoder, step, third_fails(kvs) if len(steps) == 9 else kvs)
+    def broken(self: Any, *args: Any) -> None:
+        right(self, *args)
+        calls.append(self)
+        if len(calls) == late:
+            raise Unexpected
 
-    def third_fails(kvs: Any) -> Any:
-        for number, kv in enumerate(kvs):
-            if number == 3:
-                raise Unexpected
-            yield kv
-
-    monkeypatch.setattr(runner, "hidden", broken)
+    monkeypatch.setattr(Team, "play", broken)
     with pytest.raises(Unexpected):
-        fresh.generate(ids, seed=1, max_tokens=20)
+        fresh.generate(ids, seed=1, max_tokens=20, logit_bias=dict.fromkeys(fresh.tokenizer.stops, -1e6))
     assert fresh.generate(ids, seed=1, max_tokens=5).ids == expected
     assert settled(fresh)[1] == 0
 

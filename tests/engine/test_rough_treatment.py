@@ -94,8 +94,8 @@ def write_model(path: Path, config: Config, form: str) -> None:
 def test_awkward_widths(width: int, form: str, tmp_path: Path) -> None:
     """Rows that are no multiple of 32, 16 or 4 give what the reference gives, packed ones beside floats."""
     config = Config(
-        "odd", vocab=321, width=width, layers=6, heads=3, kv_heads=1, head_dim=10, ffn=width + 12, window=20,
-        context=128, query_scalar=10,
+        "odd", vocab=321, width=width, layers=6, heads=3, kv_heads=1, head_dim=16, ffn=width + 12, window=20,
+        context=128, query_scalar=16,
     )  # fmt: skip
     write_model(tmp_path / "odd.gguf", config, form)
     ids = text_ids(50, seed=width)

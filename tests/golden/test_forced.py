@@ -89,7 +89,7 @@ def test_no_instruction_beyond_the_path(path: str, tmp_path: Path) -> None:
 
 
 ANSWERS = {
-    "sse9": r"GEMMARY_CPU=sse9 is none of: avx512-vnni, avx-vnni, avx2, neon-dotprod, generic",
+    "sse9": r"GEMMARY_CPU=sse9 is none of: avx512-vnni, avx-vnni, avx2, neon-i8mm, neon-dotprod, generic",
     "absent": r"GEMMARY_CPU=[a-z0-9-]+: this processor cannot run that; unset it, or take generic",
 }
 

@@ -39,9 +39,9 @@ def tile_of(token: int, tokens: int) -> tuple[int, int]:
 
 
 def emit_round(e: Emitter, parts: list[Value], to: Value, size: Value, member: Value) -> None:
-    """32 floats in two vectors -> codes, scale, sums of token `member` in the block of a tile of `size` at `to`."""
-    # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get into the
-    # scale, or a damaged model would answer as if it were whole.
+    """32 floats in two vectors -> codes, scale, sums of token `member` in the block of a tile of `size`."""
+    # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get into
+    # the scale, or a damaged model would answer as if it were whole.
     sizes = [e.b.and_(e.cast(part, VI), ints(0x7FFFFFFF)) for part in parts]
     largest = e.call("llvm.vector.reduce.smax.v16i32", I32, e.call("llvm.smax.v16i32", VI, *sizes))
     peak = e.cast(largest, F32)

@@ -218,7 +218,7 @@ _PACKERS = {form: _packer(pack_row) for form, pack_row in _ROWS.items()}
 
 
 def layout_of(form: Format, raw: npt.NDArray[np.uint8], rows: int) -> str:
-    """The name of the strip layout for a matrix: Q4_0 whose rows have one scale each lies without the others."""
+    """The name of the strip layout of a matrix: Q4_0 whose rows have one scale each keeps only that."""
     if form.name == "Q4_0":
         scales = raw.reshape(rows, -1, form.nbytes)[:, :, :2]
         if (scales[0] == scales[0, :1]).all() and (scales == scales[:, :1]).all():

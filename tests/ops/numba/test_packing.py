@@ -29,7 +29,7 @@ def file_bytes(form: Format, rows: int, columns: int, seed: int = 0) -> np.ndarr
 def packed(form: Format, raw: np.ndarray, rows: int, columns: int, threads: int = 1) -> np.ndarray:
     memory = WeightMemory()
     memory._block = np.full(1 << 22, 255, np.uint8)  # memory that somebody used before
-    return packing.pack(Team(threads), memory, form, raw, rows, columns)
+    return packing.pack(Team(threads), memory, form, raw, rows, columns)[1]
 
 
 @pytest.mark.parametrize("rows", [1, 16, 17, 45])

@@ -48,7 +48,7 @@ def narrow(e: Emitter, values: Value) -> Value:
 
     bits = e.cast(values, VI)
     magnitude = e.b.and_(bits, constant(0x7FFFFFFF))
-    # Normal halves: exponents move by 112, and half a unit, less one where the last kept bit is even, is added.
+    # Normal halves: exponents move by 112; half a unit is added, less a bit where the last kept one is even.
     odd = e.b.and_(e.b.lshr(magnitude, constant(13)), constant(1))
     moved = e.b.add(magnitude, constant(0xFFF - (112 << 23)))
     normal = e.b.lshr(e.b.add(moved, odd), constant(13))
