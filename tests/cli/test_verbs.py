@@ -188,7 +188,7 @@ def test_a_draft_model_is_found_and_handed_on(
 
     monkeypatch.setattr(load_module, "load", load)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    for words, expected in (((), {}), (("--draft", tiny), {"draft": Path(tiny)})):
+    for words, expected in (((), {"draft": None}), (("--draft", tiny), {"draft": Path(tiny)})):
         assert run("chat", tiny, "-p", "Hello", *words)[0] == 1
         assert asked.pop() == {"context": None, "threads": None} | expected
     code, _, err = run("chat", tiny, "-p", "Hello", "--draft", str(tmp_path / "missing.gguf"))

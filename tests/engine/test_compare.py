@@ -46,7 +46,7 @@ def test_against_plain_formulas(folder: Path, tmp_path: Path) -> None:
     before, kept = (math.exp(-log_softmax(x)[rows, targets].mean()) for x in (truth, after))
     assert found.tokens == len(ids)
     assert found.before == pytest.approx(before, rel=1e-4)
-    assert found.after == pytest.approx(kept, rel=0.02)  # a Q4_0 product rounds what it multiplies with
+    assert found.after == pytest.approx(kept, rel=0.03)  # a Q4_0 product rounds what it multiplies with
     assert found.divergence == pytest.approx(divergence(truth, after), rel=0.1)
     assert found.agreement == pytest.approx((truth.argmax(-1) == after.argmax(-1)).mean(), abs=0.03)
     assert 0.01 < found.divergence < 2 and 0.3 < found.agreement < 1
@@ -61,8 +61,9 @@ def test_the_same_numbers_diverge_nowhere(folder: Path, tmp_path: Path) -> None:
     scales = [open_checkpoint(tmp_path / name).embed_scale for name in ("folder", "same.gguf")]
     assert scales[0] != scales[1]
     found = compare(tmp_path / "folder", tmp_path / "same.gguf", [2, *text_ids(LENGTH)])
-    assert found.before == found.after and found.agreement == 1
-    assert abs(found.divergence) < 1e-12
+    # The converted file runs as models do, with keys and values in halves.
+    assert found.after == pytest.approx(found.before, rel=1e-3) and found.agreement == 1
+    assert abs(found.divergence) < 1e-5
 
 
 def test_rows_that_the_file_leaves_out(folder: Path, tmp_path: Path) -> None:

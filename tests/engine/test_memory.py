@@ -21,7 +21,7 @@ GB = 1_000_000_000
 def test_pages_of_a_real_size_are_what_the_formula_says() -> None:
     """Global layers keep everything, local layers a window and the step in work, and a page of slack each."""
     config, context = GEMMA3_4B, 32_768
-    keys = 2 * config.kv_heads * config.head_dim * 4
+    keys = 2 * config.kv_heads * config.head_dim * 2  # bytes: halves
     everywhere = 5 * keys * (context + PAGE)
     windows = 29 * keys * (config.window + 256 + PAGE)
     assert estimate_memory(config, 0, context).pages == everywhere + windows

@@ -107,6 +107,6 @@ def test_awkward_widths(width: int, form: str, tmp_path: Path) -> None:
         found, want = ours.logits(ids), truth.logits(ids)
         one = ours.generate(ids[:20], temperature=0, max_tokens=4).ids
         assert len(one) > 0
-    limit = 0.15 if form.startswith("Q") and width == 96 else 2e-3
+    limit = 0.15 if form.startswith("Q") and width == 96 else 2e-2  # keys and values in halves
     assert np.abs(found - want).max() <= limit * want.std()
     assert want.std() > 0.1

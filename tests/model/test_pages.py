@@ -166,7 +166,7 @@ class Conversations(RuleBasedStateMachine):
 
     @invariant()
     def nothing_leaks(self) -> None:
-        sizes = [len(held(self.live, kind)) * page_bytes(self.pages.config, kind) for kind in KINDS]
+        sizes = [len(held(self.live, kind)) * page_bytes(self.pages.config, kind, 8) for kind in KINDS]
         assert self.pages.bytes_used == sum(sizes)
 
     def teardown(self) -> None:
@@ -227,7 +227,7 @@ def test_branches_share_what_they_have_in_common() -> None:
         add(pages, branch, [1000 + number])
         check(pages, branch)
     check(pages, trunk)
-    assert pages.bytes_used == used + 3 * sum(page_bytes(pages.config, kind) for kind in KINDS)
+    assert pages.bytes_used == used + 3 * sum(page_bytes(pages.config, kind, 8) for kind in KINDS)
 
 
 def test_the_last_token_can_always_be_rolled_back() -> None:

@@ -57,7 +57,7 @@ def attend(
     )  # fmt: skip
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _block_of_run(blocks: Ints, run: int) -> int:
     """Where the block that has run number `run` of the step begins in `blocks`."""
     at = 0
@@ -66,7 +66,7 @@ def _block_of_run(blocks: Ints, run: int) -> int:
     return at
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _part(parts: int, blocks: Ints, at: int, run: int, row: int, heads: int, head_dim: int) -> int:
     """Where the partial result of a run is; run and row (token * heads + head) count within the block."""
     return parts + 4 * (head_dim + LANES) * ((blocks[at + PARTS] + run * blocks[at + TOKENS]) * heads + row)

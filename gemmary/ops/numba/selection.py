@@ -81,7 +81,7 @@ def _longs(e: Emitter, address: Value) -> Value:
     return e.b.inttoptr(address, I64.as_pointer())
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def longs_at(address: int, count: int) -> Any:
     """int64 [count] at an address."""
     return carray(_longs(address), (count,))

@@ -9,9 +9,9 @@ run of its pages.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ...errors import UnsupportedModelError
+from ...formats.jit import compiled_for
 from ..contract import PAGE, Ints
 from .emit import LANES
 
@@ -80,7 +80,7 @@ def _check(heads: int, kv_heads: int, head_dim: int) -> None:
         raise UnsupportedModelError(f"{heads} query heads cannot share {kv_heads} key/value heads on a CPU")
 
 
-@njit("UniTuple(int64,3)(int32[::1],int32[::1],int32[::1],int64,int64,int32[:,::1])", cache=True)
+@compiled_for("UniTuple(int64,3)(int32[::1],int32[::1],int32[::1],int64,int64,int32[:,::1])")
 def _blocks(seq: Ints, first: Ints, last: Ints, tokens: int, most: int, blocks: Ints) -> tuple[int, int, int]:
     """Fill `blocks`; how many there are, the runs that they see, and partial results."""
     count, runs, parts, t = 0, 0, 0, 0

@@ -91,8 +91,7 @@ def _start(e: Emitter, zero: int, x: Value, minus_sum: int) -> Value:
     return e.b.shl(e.splat(e.load(I32, x, minus_sum)), ir.Constant(VI, [zero.bit_length() - 1] * LANES))
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks: Any, row: Any) -> Any:
+def _typed_tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks: Any, row: Any) -> Any:
     """`emit_tile` for a format and a number of tokens that are known when this is compiled."""
     layout = LAYOUTS[form.literal_value]
 
@@ -101,3 +100,6 @@ def tile(_typing: Any, form: Any, tokens: Any, w: Any, x: Any, out: Any, blocks:
         return context.get_dummy_value()
 
     return types.void(form, tokens, *([types.intp] * 5)), generate
+
+
+tile: Any = intrinsic(prefer_literal=True)(_typed_tile)  # (format, tokens, w, x, out, blocks, row)
