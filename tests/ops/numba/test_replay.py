@@ -95,7 +95,7 @@ def test_several_texts_that_come_and_go(file: Path) -> None:
 
 
 def test_page_tables_outgrow_a_recording(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staged, "_TABLE_STEP", 1)
+    monkeypatch.setattr(staged, "_GROWTH", 1)
     assert_same(
         file, [*[([0], [1])] * 70, ([0], [60]), *[([0], [1])] * 3, ([0, 1], [1, 1]), *[([0], [1])] * 3]
     )
