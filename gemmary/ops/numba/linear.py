@@ -28,7 +28,7 @@ from .tape import Tape
 from .team import Team
 from .tile import TOKEN_BYTES, tile
 
-_PIECES = 8  # pieces of work a thread: enough to even out, few enough to stay cheap
+_PIECES = 4  # pieces of work a thread: enough to even out, few enough to stay cheap
 _CACHED = 1 << 17  # bytes of strips that meet a tile of tokens before the next tile is read: they stay in L2
 
 

@@ -21,6 +21,9 @@ from .strips import LAYOUTS, Group, Layout
 TOKEN_BYTES = 32 + 4 + 3 * 4
 _SCALE, _SUM, _SUM_16 = 32, 36, 40
 
+# A large tile computes so long on each block that the processor does not look far enough ahead by itself.
+_PREFETCHED, _AHEAD = 4, 8192
+
 
 def emit_tile(
     e: Emitter,
@@ -39,6 +42,9 @@ def emit_tile(
     first = e.at(w, layout.header) if layout.once else w
     with e.loop(blocks) as i:
         base = e.step(first, i, layout.nbytes)
+        if tokens >= _PREFETCHED:
+            for line in range(0, layout.nbytes, 64):
+                e.prefetch(base, _AHEAD + line)
         header = shared if layout.once else layout.read_header(e, isa, base)
         tile = e.step(x, i, layout.groups * tokens * TOKEN_BYTES)
         if layout.groups == 1:
