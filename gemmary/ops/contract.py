@@ -66,7 +66,8 @@ class Attention:
 class LayerPages:
     """One layer's keys and values: keys [P, K, H, 64] and values [P, K, 64, H].
 
-    Keys are stored transposed so that 64 scores are one vector and each sums over H in order.
+    Keys are stored transposed, so that 64 scores grow side by side and each sums over H in order. How the 64
+    numbers of a row lie in its bytes is the table's affair (bf16 interleaves them).
     """
 
     keys: Array

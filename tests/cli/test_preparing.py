@@ -37,6 +37,7 @@ def test_one_line_at_the_first_start(tmp_path: Path) -> None:
     assert first.stdout == second.stdout
 
 
+@pytest.mark.long
 def test_trouble_with_the_cache_is_a_plain_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = chat(write_tiny(tmp_path / "tiny.gguf"), tmp_path / "file")

@@ -183,9 +183,8 @@ builtins.open = guarded
 """
 
 
-@pytest.mark.parametrize(
-    "trouble", [READ_ONLY, pytest.param(FULL, marks=pytest.mark.long)], ids=["read-only", "full"]
-)
+@pytest.mark.parametrize("trouble", [READ_ONLY, FULL], ids=["read-only", "full"])
+@pytest.mark.long
 def test_a_folder_that_takes_nothing(trouble: str, filled: tuple[Path, str], tmp_path: Path) -> None:
     """Everything is compiled, and one sentence says so."""
     out, err = ended(started(tmp_path / "new", trouble))

@@ -210,6 +210,7 @@ def test_progress_ends_at_the_bytes_of_the_tensors(folder: Path, tmp_path: Path)
 # ---- memory
 
 
+@pytest.mark.long
 def test_a_large_table_is_never_in_memory_whole(tmp_path: Path) -> None:
     """A table of 268 MB in float32: its slices may take a quarter of that, the file's mapped pages apart."""
     config = replace(TINY, vocab=131_072, width=512, layers=1, global_layers=())

@@ -1,7 +1,7 @@
 """Exact `TopK` over a 16-bit table that reads half of its bytes: the 8-bit plane finds, the table decides.
 
 The plane's product gives each logit but for an error with a proven bound (`bound`). Rows that may be among
-the k best are multiplied exactly, by the same dot product as in the full product: the answer has its bits.
+the k best are multiplied exactly, by the bit rule of the full product (`floatrows`): the answer has its bits.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Instruction sets: what each has of its own, and the choice between them."""
+"""Instruction sets: what each has of its own; `instructions` chooses."""
