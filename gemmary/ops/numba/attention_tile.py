@@ -3,8 +3,8 @@
 Bit rules (docs/ops.md): a score sums over the head in order, one fused multiply-add a column, and is then
 scaled; a page's exponentials are summed by a fixed tree of halves; its values are added in the order of
 positions. What pages give is folded in their order. So a row's result depends on the keys that it sees and
-on nothing else, as long as all values are finite: a masked value that is not reaches its neighbours as 0 times
-itself.
+on nothing else, as long as all values are finite: a masked value that is not reaches its neighbours as 0
+times itself.
 
 Masked keys count as 0 times their values, and pages without a visible key as nothing at all: that changes
 no more than the sign of a zero, which `finish_row` evens out.
