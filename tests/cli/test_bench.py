@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,7 +219,15 @@ def test_ctrl_c_shows_what_was_measured_and_leaves_no_process() -> None:
     assert found["interrupted"] is True and "Traceback" not in err and "Stopped" in err
     assert found["rows"][0]["batch_of_8_tokens_per_second"] > 0
     assert found["rows"][1]["batch_of_8_tokens_per_second"] is None
-    assert all(not Path(f"/proc/{child}").exists() for child in children)
+    _wait_until_gone(children)
+
+
+def _wait_until_gone(children: list[str]) -> None:
+    """A worker that was just being started sees that its input has ended once it has loaded."""
+    late = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < late, "a worker was left behind"
+        time.sleep(0.1)
 
 
 def _children(pid: int) -> list[str]:

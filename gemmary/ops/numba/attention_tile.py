@@ -78,7 +78,7 @@ def _product(
     sums = [[e.variable(floats(0.0)) for _ in reads] for _ in a]
     with e.loop(span[1], span[0]) as i:
         for line in range(0, ahead[1], _CACHE_LINE):
-            _fetch(e, e.at(e.step(ahead[0], i, ahead[1]), line))
+            e.prefetch(e.step(ahead[0], i, ahead[1]), line, cache=2)
         row = e.b.add(b, e.b.mul(i, pitch))
         vectors = [read(row) for read in reads]
         for address, totals in zip(a, sums, strict=True):
@@ -100,13 +100,6 @@ def _reads(e: Emitter, kind: Element, first: int, width: int) -> list[Read]:
         return lambda address: kind.widen(e, address, w)
 
     return [read(w) for w in range(first, first + width)]
-
-
-def _fetch(e: Emitter, address: Value) -> None:
-    """Ask for a line of memory."""
-    how = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to be read, into the second cache, data
-    place = e.b.inttoptr(address, ir.IntType(8).as_pointer())
-    e.call("llvm.prefetch.p0", ir.VoidType(), place, *how)
 
 
 def _scores(e: Emitter, page: _Page, rows: list[Value]) -> None:

@@ -23,10 +23,9 @@ Rows whose a + bound is below the k-th largest a - bound have k better ones: the
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 
-from .emit import I8, I32, Emitter, Value, inline
+from .emit import Emitter, Value, inline
 from .plane import GROUP
 from .ranking import LOWEST, border, order, value
 from .selection import BLOCK
@@ -43,8 +42,7 @@ _HUGE = 1e37  # |w| |h| from here on: sums may come near the largest float32
 @inline(types.void, types.intp)
 def prefetch(e: Emitter, address: Value) -> None:
     """Start to read a line of memory."""
-    place = e.b.inttoptr(address, I8.as_pointer())
-    e.call("llvm.prefetch.p0", ir.VoidType(), place, *(ir.Constant(I32, n) for n in (0, 3, 1)))
+    e.prefetch(address)
 
 
 @njit(error_model="numpy")

@@ -71,10 +71,11 @@ class Emitter:
         """Write a value to memory."""
         self.b.store(value, self.b.inttoptr(self.at(address, offset), value.type.as_pointer()), align=align)
 
-    def prefetch(self, address: Value, offset: int = 0) -> None:
-        """Ask for a line of memory; an address that is not there does no harm."""
+    def prefetch(self, address: Value, offset: int = 0, cache: int = 1) -> None:
+        """Ask for a line of memory, into the first or second cache; a wrong address does no harm."""
         place = self.b.inttoptr(self.at(address, offset), I8.as_pointer())
-        self.call("llvm.prefetch.p0", ir.VoidType(), place, *(ir.Constant(I32, n) for n in (0, 3, 1)))
+        how = (ir.Constant(I32, number) for number in (0, 4 - cache, 1))  # to be read, how near, data
+        self.call("llvm.prefetch.p0", ir.VoidType(), place, *how)
 
     def splat(self, scalar: Value, lanes: int = LANES) -> Value:
         """A scalar in every lane."""

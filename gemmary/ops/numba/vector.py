@@ -1,7 +1,6 @@
-"""Dot products as portable LLVM vectors: the generic instruction set, one definition for every machine.
+"""Dot products of float rows in arrays, for norms and for single rows of the table.
 
-Integer sums are exact, so any order gives the same bits. Float sums run in sixteen lanes (lane = index mod
-16), then a fixed tree, then the remainder in order: a faster kernel must keep exactly that.
+The bit rule is that of `floatrows`: sixteen lanes (index mod 16), a fixed tree, the remainder in order.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from numba.core.imputils import impl_ret_untracked
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-_I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
+_I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
 _F32 = ir.FloatType()
 _LANES = 16
 _VF = ir.VectorType(_F32, _LANES)
@@ -30,31 +29,6 @@ def _load(builder: Any, pointer: Any, vector: Any, align: int) -> Any:
     value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
     value.align = align
     return value
-
-
-def _integer_dot(width: int) -> Any:
-    """An intrinsic for the exact sum of `width` int8 products as int32."""
-
-    @intrinsic
-    def dot(_typing: Any, a: Any, a_at: Any, b: Any, b_at: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            bytes_, wide = ir.VectorType(_I8, width), ir.VectorType(_I32, width)
-            operands = []
-            for index in (0, 2):
-                pointer = _address(context, builder, signature.args[index], args[index], args[index + 1])
-                operands.append(builder.sext(_load(builder, pointer, bytes_, 1), wide))
-            reduce = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(_I32, [wide]), f"llvm.vector.reduce.add.v{width}i32"
-            )
-            return builder.call(reduce, [builder.mul(*operands)])
-
-        return types.int32(a, types.intp, b, types.intp), generate
-
-    return dot
-
-
-dot16 = _integer_dot(16)  # (a int8 [n], a_at, b int8 [n], b_at) -> int32
-dot32 = _integer_dot(32)
 
 
 def _widen_f32(builder: Any, value: Any, count: int) -> Any:

@@ -1,4 +1,4 @@
-"""Dot products: exact for integers, in the promised order for floats, at any length and offset."""
+"""Dot products in the promised order, at any length and offset."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ from gemmary.ops.numba import vector
 from tests.ops.numba.exact import dot
 
 LENGTHS = (0, 1, 2, 15, 16, 17, 31, 33, 48, 63, 100)
-
-
-@njit
-def run_dot16(a: np.ndarray, at: int, b: np.ndarray, bt: int) -> int:
-    return vector.dot16(a, at, b, bt)
-
-
-@njit
-def run_dot32(a: np.ndarray, at: int, b: np.ndarray, bt: int) -> int:
-    return vector.dot32(a, at, b, bt)
 
 
 @njit
@@ -35,16 +25,6 @@ def run_f16(w: np.ndarray, at: int, x: np.ndarray, xt: int, n: int) -> np.float3
 @njit
 def run_bf16(w: np.ndarray, at: int, x: np.ndarray, xt: int, n: int) -> np.float32:
     return vector.dot_bf16(w, at, x, xt, n)
-
-
-@pytest.mark.parametrize(("function", "width"), [(run_dot16, 16), (run_dot32, 32)])
-def test_integer_dots_are_exact(function: object, width: int) -> None:
-    rng = np.random.default_rng(width)
-    a, b = (rng.integers(-128, 128, 200, dtype=np.int8) for _ in range(2))
-    a[:width] = b[3 : 3 + width] = -128  # the largest products there are
-    for at, bt in [(0, 3), (1, 0), (7, 41), (200 - width, 200 - width)]:
-        want = a[at : at + width].astype(int) @ b[bt : bt + width].astype(int)
-        assert function(a, at, b, bt) == want  # type: ignore[operator]
 
 
 def stored(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
