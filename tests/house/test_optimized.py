@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 AGAIN = (
     "tests/engine/test_sampling.py::test_senseless_parameters_are_prompt_errors",
@@ -26,6 +28,7 @@ AGAIN = (
 )
 
 
+@pytest.mark.long  # that nothing asserts is checked below, and quickly
 def test_typed_errors_without_assert() -> None:
     command = [sys.executable, "-O", "-m", "pytest", "-q", "-p", "no:cacheprovider", *AGAIN]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

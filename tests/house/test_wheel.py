@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "How do I list the contents of a tar archive?"
+CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")  # the same sources: compiled once
 pytestmark = pytest.mark.timeout(300)  # installs 410 MB
 
 
@@ -68,7 +69,7 @@ def test_torch_is_not_there(home: Path) -> None:
 def test_it_answers_offline(home: Path) -> None:
     done = run(
         home / "venv/bin/gemmary", "chat", "-p", QUESTION,
-        cwd=home, HF_HUB_OFFLINE="1", HOME=str(home), XDG_CACHE_HOME=str(home / "cache"),
+        cwd=home, HF_HUB_OFFLINE="1", HOME=str(home), XDG_CACHE_HOME=CACHE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "no answer on stdout"
