@@ -28,7 +28,8 @@ from .tape import Tape
 from .team import Team
 from .tile import TOKEN_BYTES, tile
 
-_PIECES = 4  # pieces of work a thread: enough to even out, few enough to stay cheap
+_PIECES = 8  # most pieces of work a thread: enough to even out
+_PIECE = 1 << 20  # least bytes of a piece: each costs about a microsecond, until memory streams again
 _CACHED = 1 << 17  # bytes of strips that meet a tile of tokens before the next tile is read: they stay in L2
 
 
@@ -94,17 +95,23 @@ def multiply(
         layout = LAYOUTS[weight.layout]
         strip_bytes, strips = layout.strip_bytes(weight.columns), -(-weight.rows // LANES)
         tape.add(
-            _STRIPS[weight.layout], min(strips, _PIECES * team.threads), waits,
+            _STRIPS[weight.layout], min(strips, _pieces(weight, tokens, team)), waits,
             strips=weight.strips, x=x, out=out, rows=weight.rows, tokens=tokens,
             blocks=weight.columns // layout.columns, strip_bytes=strip_bytes,
             token_bytes=weight.columns // 32 * TOKEN_BYTES, together=max(1, _CACHED // strip_bytes),
         )  # fmt: skip
     else:
         tape.add(
-            _FLOATS[weight.format.name], min(-(-weight.rows // ROWS), _PIECES * team.threads), waits,
+            _FLOATS[weight.format.name], min(-(-weight.rows // ROWS), _pieces(weight, tokens, team)), waits,
             weight=weight.raw, x=x, out=out, rows=weight.rows, tokens=tokens, columns=weight.columns,
             together=max(ROWS, _CACHED // (weight.columns * BYTES[weight.format.name]) // ROWS * ROWS),
         )  # fmt: skip
+
+
+def _pieces(weight: PackedLinear, tokens: int, team: Team) -> int:
+    """How many pieces share a product well: by bytes, or, with many tokens, by work."""
+    by_size = weight.nbytes * max(1, tokens // 8) // _PIECE
+    return max(team.threads, min(by_size, _PIECES * team.threads))
 
 
 def fetch(weight: PackedLinear, ids: np.ndarray) -> Floats:
