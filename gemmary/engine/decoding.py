@@ -20,7 +20,7 @@ from .runner import Runner
 from .sampling import Draw
 from .speculation import Proposer, Speculation
 
-_BURST_SECONDS = 0.004  # quick steps are done several at a time: handing one over takes up to 0.1 ms
+_BURST_SECONDS = 0.01  # quick steps are done several at a time: handing one over takes 0.1 to 0.2 ms
 
 Look = Callable[[int], Draw]
 

@@ -21,11 +21,17 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
+def _mixed(x: int) -> int:
+    """The same of one number, without the cost of an array."""
+    x = (x ^ (x >> 30)) * int(_MIX_1) & _MASK
+    x = (x ^ (x >> 27)) * int(_MIX_2) & _MASK
+    return x ^ (x >> 31)
+
+
 def gumbel(seed: int, position: int, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """Standard Gumbel noise for each id [n], float64. Of a seed, the low 64 bits count."""
-    key = _mix(np.array([int(seed) & _MASK], np.uint64))
-    key = _mix(key + np.uint64((position * int(_STEP)) & _MASK))
-    bits = _mix(key + ids.astype(np.uint64) * _STEP)
+    key = _mixed(_mixed(int(seed) & _MASK) + position * int(_STEP) & _MASK)
+    bits = _mix(np.uint64(key) + ids.astype(np.uint64) * _STEP)
     # 52 bits and a half: exact in float64, so never 0 and never 1, and the noise is always finite.
     uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     noise: npt.NDArray[np.float64] = -np.log(-np.log(uniform))

@@ -54,7 +54,8 @@ def kernel(**fields: Any) -> Callable[[Callable[..., None]], Kernel]:
 
 def address_of(array: npt.NDArray[Any] | None) -> int:
     """Where an array's first element is; 0 for None."""
-    return 0 if array is None else int(array.ctypes.data)
+    # `array.ctypes.data` says the same and takes four microseconds, twenty times a token
+    return 0 if array is None else int(array.__array_interface__["data"][0])
 
 
 @register_jitable(forceinline=True)

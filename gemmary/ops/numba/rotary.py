@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from ...config import Rope
 from ..contract import Floats, Ints
 from .kernel import ADDRESS, COUNT, NUMBER, floats_at, kernel, record
 from .norm import inverse_rms
+
+_TOGETHER = 32  # positions whose angles are computed at once when tokens come one by one
 
 
 @cache
@@ -23,8 +25,17 @@ def _frequencies(rope: Rope, head_dim: int) -> Floats:
 
 def angles(pos: Ints, rope: Rope, head_dim: int) -> Floats:
     """Cosines and sines [T, 2, H/2]; angles are float32 products of position and frequency (transformers)."""
+    if len(pos) == 1:
+        position = int(pos[0])
+        return _neighbours(position // _TOGETHER, rope, head_dim)[position % _TOGETHER, None]
     wide = (pos[:, None].astype(np.float32) * _frequencies(rope, head_dim)).astype(np.float64)
     return np.stack([np.cos(wide), np.sin(wide)], 1).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _neighbours(block: int, rope: Rope, head_dim: int) -> Floats:
+    """The angles of some positions in a row: a text that grows token by token will want them all."""
+    return angles(np.arange(block * _TOGETHER, (block + 1) * _TOGETHER, dtype=np.int32), rope, head_dim)
 
 
 @kernel(

@@ -63,7 +63,7 @@ class Sight:
         self.new_pieces[0] = count * self.kv_heads
         self.pieces[0] = (runs if cut else count) * self.kv_heads
         self.fold_pieces[0] = tokens * self.heads if cut else 0
-        if not cut:
+        if not cut and count > 1:
             self._longest_first(self.blocks[:count])
 
     def _longest_first(self, blocks: Ints) -> None:
