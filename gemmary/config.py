@@ -32,10 +32,32 @@ class VisionConfig:
     tokens: int = 256
     norm_eps: float = 1e-6
 
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.layers, self.heads, self.ffn, self.image, self.patch, self.tokens)
+        if min(sizes) <= 0 or not self.norm_eps > 0:
+            raise ValueError(f"every size of a vision tower must be positive: {self}")
+        if self.width % self.heads:
+            raise ValueError(f"a vision tower {self.width} wide cannot be shared by {self.heads} heads")
+        if self.image % self.patch or self.side**2 != self.tokens or self.grid % self.side:
+            raise ValueError(
+                f"{self.tokens} tokens a picture cannot be pooled from {self.image} pixels in patches of "
+                f"{self.patch}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of a picture."""
+        return self.image // self.patch
+
+    @property
+    def side(self) -> int:
+        """Soft tokens along a side of a picture."""
+        return round(self.tokens**0.5)
+
     @property
     def patches(self) -> int:
         """Patches in one picture."""
-        return (self.image // self.patch) ** 2
+        return self.grid * self.grid
 
     def parameters(self) -> int:
         """Parameters of the tower, the projector not counted."""

@@ -1,7 +1,7 @@
 """SigLIP and the projector (technical report, section 2.2), written once over the op table.
 
-A picture is a sequence of patches that all see each other: one block of the step. Patches become soft tokens by
-averaging squares of them, a norm and one matrix. This file knows no device, no dtype and no quantization.
+A picture is a sequence of patches that all see each other: one block of the step. Patches become soft tokens
+by averaging squares of them, a norm and one matrix. This file knows no device, no dtype and no quantization.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .text import Gain
 
 
 def block(ops: Ops, x: Array, w: Any, step: Any) -> Array:
-    """One encoder layer: x [T, D] -> [T, D]. LayerNorms in front, no norm behind; `w` has the fields of `Layer`."""
+    """One encoder layer: x [T, D] -> [T, D]. Norms in front, none behind; `w` has the fields of `Layer`."""
     q, k, v = ops.project(x, w.attn_norm, (w.q, w.k, w.v))
     x = ops.merge(x, ops.attend(q, k, v, None, step, w.attention), w.o, None)
     (f,) = ops.project(x, w.ffn_norm, (w.fc1,))
@@ -117,13 +117,12 @@ def picture_step(pictures: int, patches: int) -> Step:
 def features(tower: Encoder, pixels: Floats) -> Array:
     """Soft tokens of pictures: float32 [n, 3, S, S] in -1..1 -> [n * tokens, width of the text]."""
     config = tower.config
-    grid, side = config.image // config.patch, round(config.tokens**0.5)
 
     def forward(staged: Any, _: object) -> Array:
         x = tower.ops.patchify(pixels, tower.patch, tower.positions, config.patch)
         for layer in tower.layers:
             x = layer(x, staged)
-        pooled = tower.ops.pool(x, tower.norm, grid, side)
+        pooled = tower.ops.pool(x, tower.norm, config.grid, config.side)
         (soft,) = tower.ops.project(pooled, tower.soft_norm, (tower.projection,))
         return soft
 

@@ -72,7 +72,7 @@ class TowerModule(nn.Module):
         self.projection = nn.Linear(width, text_width, bias=False)
 
     def load_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take float32 arrays by canonical name; `soft_norm` without its 1. Strict: all of them and no others."""
+        """Take float32 arrays by canonical name; `soft_norm` without its 1. Strict: all and no others."""
         state = {_parameter(name): torch.from_numpy(array) for name, array in arrays.items()}
         self.load_state_dict(state, strict=True)
 
@@ -83,7 +83,7 @@ class TowerModule(nn.Module):
             for name, values in self.state_dict().items()
         }
 
-    def forward(self, pixels: Floats | torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: Floats) -> torch.Tensor:
         """Soft tokens of pictures: float32 [n, 3, S, S] in -1..1 -> [n * tokens, text_width]."""
         result: torch.Tensor = features(self, pixels)
         return result

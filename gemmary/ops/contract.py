@@ -227,8 +227,8 @@ class Ops(Protocol):
     def patchify(self, pixels: Floats, linear: Any, positions: Array, patch: int) -> Array:
         """Squares of `patch` pixels through a Linear, plus a row of `positions` [P, D] each.
 
-        pixels float32 [n, 3, S, S] -> [n * P, D], P = (S // patch)^2, row by row. The Linear takes a square as
-        [3, patch, patch].
+        pixels float32 [n, 3, S, S] -> [n * P, D], P = (S // patch)^2, row by row. The Linear takes a square
+        as [3, patch, patch].
         """
 
     def pool(self, x: Array, norm: Norm, grid: int, side: int) -> Array:

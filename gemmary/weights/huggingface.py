@@ -167,28 +167,29 @@ def _vision(top: Fields) -> VisionConfig | None:
     vision = top.section("vision_config")
     if vision is None:
         return None
-    image = vision.whole("image_size", 8192, 224)
-    patch = vision.whole("patch_size", 1024, 16)
-    tokens = top.whole("mm_tokens_per_image", 1 << 16, 256)
-    side, kept = image // patch, round(tokens**0.5)
-    if image % patch or kept * kept != tokens or side % kept:
-        raise ModelFileError(
-            top.path, f"{tokens} tokens a picture cannot be pooled from {image} pixels in patches of {patch}"
+    sizes = {
+        "width": vision.whole("hidden_size", fields.WIDTH, 768),
+        "layers": vision.whole("num_hidden_layers", fields.LAYERS, 12),
+        "heads": vision.whole("num_attention_heads", fields.HEADS, 12),
+        "ffn": vision.whole("intermediate_size", fields.FFN, 3072),
+        "image": vision.whole("image_size", fields.PIXELS, 224),
+        "patch": vision.whole("patch_size", fields.PATCH, 16),
+        "tokens": top.whole("mm_tokens_per_image", fields.SOFT_TOKENS, 256),
+    }
+    activation = vision.text("hidden_act", ACTIVATION)
+    if activation != ACTIVATION:
+        raise UnsupportedModelError(
+            f"{top.path}: vision_config.hidden_act is {shown(activation)}; Gemma 3 has {ACTIVATION}"
         )
-    width = vision.whole("hidden_size", fields.WIDTH, 768)
-    heads = vision.whole("num_attention_heads", fields.HEADS, 12)
-    if width % heads:
-        raise vision.fault("num_attention_heads", f"a divisor of hidden_size {width}")
-    return VisionConfig(
-        width=width,
-        layers=vision.whole("num_hidden_layers", fields.LAYERS, 12),
-        heads=heads,
-        ffn=vision.whole("intermediate_size", fields.FFN, 3072),
-        image=image,
-        patch=patch,
-        tokens=tokens,
-        norm_eps=vision.number("layer_norm_eps", *fields.EPS, default=1e-6),
-    )
+    return build_vision(top.path, sizes, vision.number("layer_norm_eps", *fields.EPS, default=1e-6))
+
+
+def build_vision(path: Path, sizes: Mapping[str, int], norm_eps: float) -> VisionConfig:
+    """The VisionConfig of checked values; ModelFileError when they do not fit together."""
+    try:
+        return VisionConfig(**sizes, norm_eps=norm_eps)
+    except ValueError as error:
+        raise ModelFileError(path, str(error)) from None
 
 
 def config_to_json(config: Config, dtype: str) -> dict[str, object]:
