@@ -7,6 +7,7 @@ Nothing else in the house knows a size. A config says what the network *is*; how
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isqrt
 
 PATTERN = 6  # five sliding-window layers, then a global one (report, section 2)
 
@@ -52,7 +53,7 @@ class VisionConfig:
     @property
     def side(self) -> int:
         """Soft tokens along a side of a picture."""
-        return round(self.tokens**0.5)
+        return isqrt(self.tokens)
 
     @property
     def patches(self) -> int:

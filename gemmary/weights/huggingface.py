@@ -213,6 +213,27 @@ def config_to_json(config: Config, dtype: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+def multimodal_to_json(config: Config, dtype: str) -> dict[str, object]:
+    """The config.json of a model with a vision tower, as Google writes it. `dtype` as in "bfloat16"."""
+    vision = config.vision
+    if vision is None:
+        raise ValueError("the config has no vision tower")
+    text = config_to_json(config, dtype)
+    ids = {key: text.pop(key) for key in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    return {
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "torch_dtype": dtype,
+        "boi_token_index": 255_999, "eoi_token_index": 256_000, "image_token_index": 262_144,
+        "mm_tokens_per_image": vision.tokens, "initializer_range": 0.02, **ids,
+        "text_config": text,
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": vision.width,
+            "num_hidden_layers": vision.layers, "num_attention_heads": vision.heads,
+            "intermediate_size": vision.ffn, "image_size": vision.image, "patch_size": vision.patch,
+            "layer_norm_eps": vision.norm_eps, "hidden_act": ACTIVATION, "vision_use_head": False,
+        },
+    }  # fmt: skip
+
+
 def _rope_json(rope: Rope) -> dict[str, object]:
     if rope.factor == 1:
         return {"rope_type": "default", "rope_theta": rope.theta}

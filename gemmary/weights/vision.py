@@ -43,7 +43,7 @@ class VisionCheckpoint:
 
     path: Path
     config: VisionConfig
-    tensors: VisionTensors
+    tensors: Tensors
     text_width: int
     file_bytes: int
 
@@ -96,6 +96,13 @@ def turned(tensor: Tensor) -> Tensor:
     numbers = np.ascontiguousarray(tensor.raw).view(f"u{tensor.format.row_bytes(1)}").reshape(rows, columns)
     raw = np.ascontiguousarray(numbers.T).view(np.uint8).reshape(-1)
     return replace(tensor, shape=(columns, rows), raw=raw)
+
+
+def as_stored(tensor: Tensor, config: VisionConfig) -> Tensor:
+    """A tensor of ours as it lies in files."""
+    if tensor.name == "projection":
+        return turned(tensor)
+    return replace(tensor, shape=stored_shape(tensor.name, tensor.shape, config))
 
 
 def _checkpoint(
