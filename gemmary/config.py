@@ -7,6 +7,7 @@ Nothing else in the house knows a size. A config says what the network *is*; how
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isqrt
 
 PATTERN = 6  # five sliding-window layers, then a global one (report, section 2)
 
@@ -32,10 +33,32 @@ class VisionConfig:
     tokens: int = 256
     norm_eps: float = 1e-6
 
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.layers, self.heads, self.ffn, self.image, self.patch, self.tokens)
+        if min(sizes) <= 0 or not self.norm_eps > 0:
+            raise ValueError(f"every size of a vision tower must be positive: {self}")
+        if self.width % self.heads:
+            raise ValueError(f"a vision tower {self.width} wide cannot be shared by {self.heads} heads")
+        if self.image % self.patch or self.side**2 != self.tokens or self.grid % self.side:
+            raise ValueError(
+                f"{self.tokens} tokens a picture cannot be pooled from {self.image} pixels in patches of "
+                f"{self.patch}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of a picture."""
+        return self.image // self.patch
+
+    @property
+    def side(self) -> int:
+        """Soft tokens along a side of a picture."""
+        return isqrt(self.tokens)
+
     @property
     def patches(self) -> int:
         """Patches in one picture."""
-        return (self.image // self.patch) ** 2
+        return self.grid * self.grid
 
     def parameters(self) -> int:
         """Parameters of the tower, the projector not counted."""

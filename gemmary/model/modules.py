@@ -20,6 +20,8 @@ from .text import attention_of, block, hidden
 class Norm(nn.Module):
     """RMSNorm parameters. The stored weight is zero-initialised; the multiplier is 1 + weight."""
 
+    bias: None = None  # which would make it a LayerNorm
+
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(size))

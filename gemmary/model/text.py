@@ -35,10 +35,11 @@ def attention_of(config: Config, layer: int) -> Attention:
 
 @dataclass(frozen=True)
 class Gain:
-    """A norm's multiplier (1 + stored weight) and eps, as plain values."""
+    """A norm's multiplier (1 + stored weight) and eps, as plain values; with a bias it is a LayerNorm."""
 
     gain: Array
     eps: float
+    bias: Array | None = None
 
 
 @dataclass(frozen=True)

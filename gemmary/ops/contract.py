@@ -34,11 +34,18 @@ class Linear(Protocol):
 
 
 class Norm(Protocol):
-    """RMSNorm of one weight: y = x * (mean(x^2) + eps)^-0.5 * gain, with gain = 1 + stored weight."""
+    """RMSNorm of one weight: y = x * (mean(x^2) + eps)^-0.5 * gain, with gain = 1 + stored weight.
+
+    With a bias it is a LayerNorm: y = (x - mean(x)) * (var(x) + eps)^-0.5 * gain + bias.
+    """
 
     @property
     def gain(self) -> Array:
         """Multiplier [D] or [H], float32."""
+
+    @property
+    def bias(self) -> Array | None:
+        """Added at the end [D], float32: None makes it an RMSNorm, anything else a LayerNorm."""
 
     @property
     def eps(self) -> float:
@@ -208,11 +215,24 @@ class Ops(Protocol):
         A token sees key j of its own sequence iff j <= last_seen and j > pos - window.
         """
 
-    def merge(self, x: Array, o: Array, linear: Any, post_norm: Norm) -> Array:
-        """x + norm(o W^T): [T, D]."""
+    def merge(self, x: Array, o: Array, linear: Any, post_norm: Norm | None) -> Array:
+        """x + norm(o W^T): [T, D]; without a post_norm x + o W^T."""
 
     def gate(self, g: Array, u: Array) -> Array:
         """gelu_tanh(g) * u: [T, F]."""
+
+    def gelu(self, x: Array) -> Array:
+        """gelu_tanh(x): [T, F]. The tower's feed-forward has no gate."""
+
+    def patchify(self, pixels: Floats, linear: Any, positions: Array, patch: int) -> Array:
+        """Squares of `patch` pixels through a Linear, plus a row of `positions` [P, D] each.
+
+        pixels float32 [n, 3, S, S] -> [n * P, D], P = (S // patch)^2, row by row. The Linear takes a square
+        as [3, patch, patch].
+        """
+
+    def pool(self, x: Array, norm: Norm, grid: int, side: int) -> Array:
+        """Mean of norm(x) over squares of patches: [n * grid^2, D] -> [n * side^2, D], row by row."""
 
     def select(self, x: Array, norm: Norm, step: Any) -> Array:
         """norm(x) of the rows that want logits: [R, D]."""

@@ -28,9 +28,12 @@ class Staged:
 
 
 def normalise(x: Tensor, norm: Any) -> Tensor:
-    """RMSNorm over the last axis, in float32."""
+    """RMSNorm over the last axis, in float32; with a bias a LayerNorm."""
     x = x.float()
-    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.eps) * norm.gain
+    if norm.bias is not None:
+        x = x - x.mean(-1, keepdim=True)
+    x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.eps) * norm.gain
+    return x if norm.bias is None else x + norm.bias
 
 
 def rotary(x_TNH: Tensor, pos: Tensor, rope: Rope) -> Tensor:
@@ -131,10 +134,23 @@ class Reference:
         return keys, kv.values[table].transpose(1, 2).flatten(0, 1)[:length]
 
     def merge(self, x: Tensor, o: Tensor, linear: Any, post_norm: Any) -> Tensor:
-        return x + normalise(linear(o), post_norm)
+        branch = linear(o)
+        return x + (branch if post_norm is None else normalise(branch, post_norm))
 
     def gate(self, g: Tensor, u: Tensor) -> Tensor:
-        return torch.nn.functional.gelu(g, approximate="tanh") * u
+        return self.gelu(g) * u
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.gelu(x, approximate="tanh")
+
+    def patchify(self, pixels: Any, linear: Any, positions: Tensor, patch: int) -> Tensor:
+        squares = self._tensor(pixels).unfold(2, patch, patch).unfold(3, patch, patch)  # [n, 3, g, g, p, p]
+        x_GPD = linear(squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2))
+        return (x_GPD + positions).flatten(0, 1)
+
+    def pool(self, x: Tensor, norm: Any, grid: int, side: int) -> Tensor:
+        squares = normalise(x, norm).unflatten(0, (-1, side, grid // side, side, grid // side))
+        return squares.mean((2, 4)).flatten(0, 2)
 
     def select(self, x: Tensor, norm: Any, step: Staged) -> Tensor:
         return normalise(x[step.rows], norm)

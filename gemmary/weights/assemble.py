@@ -1,4 +1,4 @@
-"""A checkpoint -> a decoder that runs: on the CPU engine (packed bytes as they lie) or as torch modules."""
+"""A checkpoint -> a decoder or a tower that runs: on the CPU engine, or as torch modules."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats import FORMATS
+from ..model import vision as eyes
 from ..model.text import Gain, Layer, Text, attention_of
 from .checkpoint import Checkpoint
 from .mapped import release
 from .names import is_norm
-from .tensor import Tensor
+from .tensor import Floats, Tensor
+from .vision import SOFT_NORM, VisionCheckpoint
 
 if TYPE_CHECKING:
     from ..model.modules import TextModule
+    from ..model.vision_modules import TowerModule
 
 NORMS = ("attn_norm", "q_norm", "k_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm")
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
+EYE_NORMS = ("attn_norm", "ffn_norm")
+EYE_LINEARS = ("q", "k", "v", "o", "fc1", "fc2")
 
 
 def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None = None) -> Text:
@@ -73,6 +78,56 @@ def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:
     model = TextModule(checkpoint.config, ops, checkpoint.embed_scale)
     model.load_arrays({name: _stored(checkpoint, name) for name in checkpoint.tensors})
     return model
+
+
+def packed_tower(vision: VisionCheckpoint, element: str = "INT8") -> eyes.Tower:
+    """Tower and projector on the CPU engine. `element`: what weights become, INT8, or F32 to be exact."""
+    from ..ops.numba.machine import team
+    from ..ops.numba.memory import WeightMemory
+    from ..ops.numba.table import NumbaOps
+    from ..ops.numba.tower import pack_linear
+
+    ops, memory, config, tensors = NumbaOps(), WeightMemory(), vision.config, vision.tensors
+
+    def linear(name: str, bias: Floats | None) -> Any:
+        tensor = tensors[name]
+        packed = pack_linear(team(), memory, tensor, bias, element)
+        release(tensor.raw)
+        return packed
+
+    def biased(name: str) -> Any:
+        return linear(name, tensors[f"{name}.bias"].values())
+
+    def layer_norm(name: str) -> Gain:
+        return Gain(tensors[name].values(), config.norm_eps, tensors[f"{name}.bias"].values())
+
+    def layer(index: int) -> eyes.Layer:
+        prefix = f"layers.{index}."
+        parts: dict[str, Any] = {name: layer_norm(prefix + name) for name in EYE_NORMS}
+        parts |= {name: biased(prefix + name) for name in EYE_LINEARS}
+        return eyes.Layer(ops=ops, attention=eyes.attention_of(config), **parts)
+
+    return eyes.Tower(
+        config=config,
+        ops=ops,
+        patch=biased("patch"),
+        positions=tensors["positions"].values(),
+        layers=tuple(layer(i) for i in range(config.layers)),
+        norm=layer_norm("norm"),
+        soft_norm=Gain(tensors[SOFT_NORM].gain(), config.norm_eps),
+        projection=linear("projection", None),
+    )
+
+
+def module_tower(vision: VisionCheckpoint, ops: Any) -> TowerModule:
+    """Tower and projector as torch modules in float32, for the reference path and for training."""
+    from ..model.vision_modules import TowerModule
+
+    tower = TowerModule(vision.config, vision.text_width, ops)
+    arrays = {name: np.array(tensor.values(), np.float32) for name, tensor in vision.tensors.items()}
+    arrays[SOFT_NORM] = vision.tensors[SOFT_NORM].gain() - np.float32(1.0)
+    tower.load_arrays(arrays)
+    return tower
 
 
 def _stored(checkpoint: Checkpoint, name: str) -> np.ndarray:

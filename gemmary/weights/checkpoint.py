@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,45 +16,21 @@ import numpy as np
 
 from ..config import Config
 from ..errors import ModelFileError, UnsupportedModelError
-from .fields import shown
+from .canonical import Found, Tensors, canonical, strict
 from .gguf import GGUFFile, read_gguf
 from .ggufconfig import config_from_gguf
 from .huggingface import config_from_json
+from .mmproj import beside_model
 from .names import HEAD, VISION, expected_shapes, from_gguf, from_huggingface, is_norm
 from .safetensors import SafetensorsFile, inside, read_safetensors, read_shards
 from .strictjson import read_object
-from .tensor import FLOATS, Floats, Tensor, TensorInfo
+from .tensor import Floats, TensorInfo
+from .vision import VisionCheckpoint, open_vision, vision_of_folder, vision_of_gguf
 from .vocabulary import TokenizerFiles, Vocabulary, vocabulary_from_gguf
 
 CONFIG_BYTES = 1 << 20
 TABLE_ROWS = (262_144, 262_208)  # with and without the rows that no token uses (spec/gemma3.md, 6.1)
 COMPARED = 16 << 20  # bytes at a time
-
-Found = dict[str, TensorInfo]
-
-
-class Tensors(Mapping[str, Tensor]):
-    """Tensors by our names, in the order of the forward pass. Each look-up checks that the file is whole."""
-
-    def __init__(self, infos: Found, gain_offset: float) -> None:
-        self._infos = infos
-        self._gain_offset = gain_offset
-
-    def __getitem__(self, name: str) -> Tensor:
-        info = self._infos[name]
-        offset = self._gain_offset if is_norm(name) else 0.0
-        return Tensor(name, info.shape, info.known_format(), info.raw(), offset)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._infos)
-
-    def __len__(self) -> int:
-        return len(self._infos)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors as stored, without reading any."""
-        return sum(info.nbytes for info in self._infos.values())
 
 
 @dataclass(frozen=True)
@@ -62,7 +38,8 @@ class Checkpoint:
     """An opened model.
 
     `embed_scale` is what embeddings are multiplied by. `metadata` is config.json or the GGUF metadata, as
-    parsed. `set_aside` names the file's vision tensors, which the text decoder does not use.
+    parsed. `set_aside` names the file's vision tensors, which the text decoder does not use; `vision` is the
+    picture half, from this file or from an mmproj file, and None where the model reads text only.
     """
 
     path: Path
@@ -73,6 +50,7 @@ class Checkpoint:
     embed_scale: float
     file_bytes: int
     set_aside: tuple[str, ...]
+    vision: VisionCheckpoint | None = None
 
     def gain(self, name: str) -> Floats:
         """The multiplier 1 + w of a norm, float32 [width]."""
@@ -94,17 +72,34 @@ class Checkpoint:
         return groups
 
 
-def open_checkpoint(path: str | os.PathLike[str], exact_scale: bool = False) -> Checkpoint:
+def open_checkpoint(
+    path: str | os.PathLike[str], exact_scale: bool = False, mmproj: str | os.PathLike[str] | None = None
+) -> Checkpoint:
     """Open a GGUF file, or a folder with config.json and *.safetensors.
 
     `exact_scale` keeps the embedding scale sqrt(width) unrounded, as llama.cpp does; else it is rounded to
     the dtype that the embedding is stored in, GGUF counting as bf16 (spec/gemma3.md, 2.2).
+    `mmproj`: the file with the picture half; None: the one beside a GGUF file, if there is one (mmproj.py).
     ModelFileError: damaged, incomplete or hostile. UnsupportedModelError: sound, but not a Gemma 3 that
     Gemmary runs.
     """
     path = Path(path)
     checkpoint = _open_folder(path) if os.path.isdir(path) else _open_gguf(path)
+    checkpoint = _with_eyes(checkpoint, None if mmproj is None else Path(mmproj))
     return replace(checkpoint, embed_scale=math.sqrt(checkpoint.config.width)) if exact_scale else checkpoint
+
+
+def _with_eyes(checkpoint: Checkpoint, mmproj: Path | None) -> Checkpoint:
+    """The checkpoint with its picture half: `mmproj`, its own, or the file beside it."""
+    path, width = checkpoint.path, checkpoint.config.width
+    vision = checkpoint.vision
+    if mmproj is not None:
+        vision = open_vision(mmproj, width)
+    elif vision is None and not os.path.isdir(path):
+        beside = beside_model(path, width)
+        vision = None if beside is None else open_vision(beside, width)
+    config = replace(checkpoint.config, vision=None if vision is None else vision.config)
+    return replace(checkpoint, config=config, vision=vision)
 
 
 def _open_gguf(path: Path) -> Checkpoint:
@@ -113,29 +108,46 @@ def _open_gguf(path: Path) -> Checkpoint:
     file = read_gguf(path)
     config = config_from_gguf(file.metadata, path)
     vocabulary = vocabulary_from_gguf(file.metadata, path)
-    found, aside = _canonical(file, from_gguf)
+    found, aside = _text_tensors(file, from_gguf)
     rows = _table_rows(found, path)
     if rows < config.vocab:
         raise ModelFileError(path, f"the embedding has {rows:,} rows for {config.vocab:,} tokens")
     config = replace(config, vocab=rows)
-    infos = _strict(found, config, path)
-    scale = _rounded(math.sqrt(config.width), "BF16")
-    return Checkpoint(path, config, Tensors(infos, 0.0), vocabulary, file.metadata, scale, file.size, aside)
+    infos = strict(found, expected_shapes(config), config.layers, path)
+    return Checkpoint(
+        path=path,
+        config=config,
+        tensors=Tensors(infos, 0.0),
+        vocabulary=vocabulary,
+        metadata=file.metadata,
+        embed_scale=_rounded(math.sqrt(config.width), "BF16"),
+        file_bytes=file.size,
+        set_aside=tuple(aside),
+        vision=vision_of_gguf(file, aside, config.width) if aside else None,
+    )
 
 
 def _open_folder(path: Path) -> Checkpoint:
     values = _config_json(path)
     config = config_from_json(values, path / "config.json")
     file = _weights(path)
-    found, aside = _canonical(file, from_huggingface)
+    found, aside = _text_tensors(file, from_huggingface)
     rows = _table_rows(found, path)
     if rows != config.vocab and not {rows, config.vocab} <= set(TABLE_ROWS):
         raise ModelFileError(path, f"the embedding has {rows:,} rows, but config.json says {config.vocab:,}")
     config = replace(config, vocab=rows)
-    infos = _strict(found, config, path)
-    scale = _rounded(math.sqrt(config.width), infos["embed"].known_format().name)
-    files = TokenizerFiles(_optional(path, "tokenizer.model"), _optional(path, "tokenizer.json"))
-    return Checkpoint(path, config, Tensors(infos, 1.0), files, values, scale, file.size, aside)
+    infos = strict(found, expected_shapes(config), config.layers, path)
+    return Checkpoint(
+        path=path,
+        config=config,
+        tensors=Tensors(infos, 1.0),
+        vocabulary=TokenizerFiles(_optional(path, "tokenizer.model"), _optional(path, "tokenizer.json")),
+        metadata=values,
+        embed_scale=_rounded(math.sqrt(config.width), infos["embed"].known_format().name),
+        file_bytes=file.size,
+        set_aside=tuple(aside),
+        vision=vision_of_folder(path, config, aside) if aside else None,
+    )
 
 
 def _config_json(folder: Path) -> dict[str, object]:
@@ -169,27 +181,15 @@ def _optional(folder: Path, name: str) -> Path | None:
     return inside(folder, name) if os.path.exists(folder / name) else None
 
 
-def _canonical(
+def _text_tensors(
     file: GGUFFile | SafetensorsFile, ours: Callable[[str], str | None]
-) -> tuple[Found, tuple[str, ...]]:
-    """The text decoder's tensors under our names, and the names of the vision tensors."""
-    found: Found = {}
-    aside: list[str] = []
-    unknown: list[str] = []
-    for name, info in file.tensors.items():
-        our = ours(name)
-        if our is None:
-            unknown.append(name)
-        elif our == VISION:
-            aside.append(name)
-        elif our in found:
-            raise ModelFileError(file.path, f"{shown(name)} and {shown(found[our].name)} are the same tensor")
-        else:
-            found[our] = info
-    if unknown:
-        raise ModelFileError(file.path, f"holds tensors that Gemma 3 does not have: {_some(unknown)}")
+) -> tuple[Found, dict[str, TensorInfo]]:
+    """The text decoder's tensors under our names, and those of the picture half under the file's."""
+    aside = {name: info for name, info in file.tensors.items() if ours(name) == VISION}
+    text = {name: info for name, info in file.tensors.items() if name not in aside}
+    found = canonical(text, ours, file.path)
     _check_tied(found, file.path)
-    return found, tuple(aside)
+    return found, aside
 
 
 def _check_tied(found: Found, path: Path) -> None:
@@ -211,33 +211,6 @@ def _table_rows(found: Found, path: Path) -> int:
     if "embed" not in found:
         raise ModelFileError(path, "lacks the embedding table (token_embd.weight or embed_tokens.weight)")
     return found["embed"].shape[0] if found["embed"].shape else 0
-
-
-def _strict(found: Found, config: Config, path: Path) -> Found:
-    """`found` in the order of the forward pass, if it is exactly what `config` calls for."""
-    expected = expected_shapes(config)
-    if missing := [name for name in expected if name not in found]:
-        raise ModelFileError(path, f"lacks {len(missing)} of {len(expected)} tensors: {_some(missing)}")
-    if extra := [found[name].name for name in found if name not in expected]:
-        raise ModelFileError(
-            path, f"holds {len(extra)} tensors beyond its {config.layers} layers: {_some(extra)}"
-        )
-    for name, shape in expected.items():
-        info = found[name]
-        if info.shape != shape:
-            raise ModelFileError(
-                path, f"tensor {shown(info.name)} is {list(info.shape)}, but must be {list(shape)}"
-            )
-        if is_norm(name) and info.known_format().name not in FLOATS:
-            raise UnsupportedModelError(
-                f"{path}: norm {shown(info.name)} is {info.kind}; norms must be floats"
-            )
-        info.known_format()
-    return {name: found[name] for name in expected}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(shown, names[:4])) + (", ..." if len(names) > 4 else "")
 
 
 def _rounded(value: float, kind: str) -> float:

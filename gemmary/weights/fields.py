@@ -25,6 +25,9 @@ POSITIONS = 1 << 24
 THETA = 1e12
 FACTOR = 1024.0
 EPS = (1e-12, 1e-1)
+PIXELS = 8192  # of a picture's side
+PATCH = 1024  # pixels of a patch's side
+SOFT_TOKENS = 1 << 16  # of a picture
 DIMENSION = 1 << 31  # of any tensor
 
 _brief = Repr()

@@ -167,28 +167,29 @@ def _vision(top: Fields) -> VisionConfig | None:
     vision = top.section("vision_config")
     if vision is None:
         return None
-    image = vision.whole("image_size", 8192, 224)
-    patch = vision.whole("patch_size", 1024, 16)
-    tokens = top.whole("mm_tokens_per_image", 1 << 16, 256)
-    side, kept = image // patch, round(tokens**0.5)
-    if image % patch or kept * kept != tokens or side % kept:
-        raise ModelFileError(
-            top.path, f"{tokens} tokens a picture cannot be pooled from {image} pixels in patches of {patch}"
+    sizes = {
+        "width": vision.whole("hidden_size", fields.WIDTH, 768),
+        "layers": vision.whole("num_hidden_layers", fields.LAYERS, 12),
+        "heads": vision.whole("num_attention_heads", fields.HEADS, 12),
+        "ffn": vision.whole("intermediate_size", fields.FFN, 3072),
+        "image": vision.whole("image_size", fields.PIXELS, 224),
+        "patch": vision.whole("patch_size", fields.PATCH, 16),
+        "tokens": top.whole("mm_tokens_per_image", fields.SOFT_TOKENS, 256),
+    }
+    activation = vision.text("hidden_act", ACTIVATION)
+    if activation != ACTIVATION:
+        raise UnsupportedModelError(
+            f"{top.path}: vision_config.hidden_act is {shown(activation)}; Gemma 3 has {ACTIVATION}"
         )
-    width = vision.whole("hidden_size", fields.WIDTH, 768)
-    heads = vision.whole("num_attention_heads", fields.HEADS, 12)
-    if width % heads:
-        raise vision.fault("num_attention_heads", f"a divisor of hidden_size {width}")
-    return VisionConfig(
-        width=width,
-        layers=vision.whole("num_hidden_layers", fields.LAYERS, 12),
-        heads=heads,
-        ffn=vision.whole("intermediate_size", fields.FFN, 3072),
-        image=image,
-        patch=patch,
-        tokens=tokens,
-        norm_eps=vision.number("layer_norm_eps", *fields.EPS, default=1e-6),
-    )
+    return build_vision(top.path, sizes, vision.number("layer_norm_eps", *fields.EPS, default=1e-6))
+
+
+def build_vision(path: Path, sizes: Mapping[str, int], norm_eps: float) -> VisionConfig:
+    """The VisionConfig of checked values; ModelFileError when they do not fit together."""
+    try:
+        return VisionConfig(**sizes, norm_eps=norm_eps)
+    except ValueError as error:
+        raise ModelFileError(path, str(error)) from None
 
 
 def config_to_json(config: Config, dtype: str) -> dict[str, object]:
@@ -209,6 +210,27 @@ def config_to_json(config: Config, dtype: str) -> dict[str, object]:
         "rope_parameters": {LOCAL: local, GLOBAL: everywhere},
         "tie_word_embeddings": True, "attention_bias": False, "attention_dropout": 0.0,
         "initializer_range": 0.02, "pad_token_id": 0, "eos_token_id": [1, 106], "bos_token_id": 2,
+    }  # fmt: skip
+
+
+def multimodal_to_json(config: Config, dtype: str) -> dict[str, object]:
+    """The config.json of a model with a vision tower, as Google writes it. `dtype` as in "bfloat16"."""
+    vision = config.vision
+    if vision is None:
+        raise ValueError("the config has no vision tower")
+    text = config_to_json(config, dtype)
+    ids = {key: text.pop(key) for key in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    return {
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "torch_dtype": dtype,
+        "boi_token_index": 255_999, "eoi_token_index": 256_000, "image_token_index": 262_144,
+        "mm_tokens_per_image": vision.tokens, "initializer_range": 0.02, **ids,
+        "text_config": text,
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": vision.width,
+            "num_hidden_layers": vision.layers, "num_attention_heads": vision.heads,
+            "intermediate_size": vision.ffn, "image_size": vision.image, "patch_size": vision.patch,
+            "layer_norm_eps": vision.norm_eps, "hidden_act": ACTIVATION, "vision_use_head": False,
+        },
     }  # fmt: skip
 
 

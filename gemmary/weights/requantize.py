@@ -14,9 +14,10 @@ from ..errors import GemmaryError
 from ..formats import FORMATS, Format
 from .atomic import replacing_folder
 from .checkpoint import Checkpoint, open_checkpoint
+from .ggufwriter import Progress, Storable
 from .names import is_norm
 from .recoded import Recoded
-from .save import Progress, Storable, write_folder, write_gguf
+from .save import write_folder, write_gguf
 from .target import check_space, check_target, is_file
 from .tensor import Tensor
 from .tokenizerfiles import (

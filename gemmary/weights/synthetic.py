@@ -16,7 +16,8 @@ import numpy as np
 
 from ..config import Config
 from ..formats import FORMATS, Format
-from .checkpoint import Checkpoint, Tensors
+from .canonical import Tensors
+from .checkpoint import Checkpoint
 from .mapped import Bytes
 from .names import expected_shapes, is_norm
 from .save import write_gguf

@@ -79,6 +79,11 @@ class Tensor:
         return self.shape[0] if len(self.shape) == 2 else 1
 
     @property
+    def columns(self) -> int:
+        """Numbers in a row."""
+        return self.shape[-1]
+
+    @property
     def elements(self) -> int:
         """How many numbers it holds."""
         return self.rows * self.shape[-1]

@@ -370,13 +370,12 @@ def test_formats_that_are_not_run_are_unsupported(tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
-def test_vision_tensors_of_ollamas_layout_are_set_aside(tmp_path: Path) -> None:
+def test_vision_tensors_without_their_sizes_are_told(tmp_path: Path) -> None:
     def build(entries: dict[str, Any]) -> None:
         entries |= {"v.blk.0.attn_q.weight": ((8, 8), "F16"), "mm.soft_emb_norm.weight": ((8,), "F32")}
 
-    checkpoint = open_checkpoint(gguf_of(build)(tmp_path / "a.gguf"))
-    assert checkpoint.set_aside == ("v.blk.0.attn_q.weight", "mm.soft_emb_norm.weight")
-    assert len(checkpoint.tensors) == 15
+    with pytest.raises(ModelFileError, match=r"gemma3.vision.image_size is missing"):
+        open_checkpoint(gguf_of(build)(tmp_path / "a.gguf"))
 
 
 def test_two_names_for_one_tensor_are_told(folder: Path) -> None:
