@@ -39,7 +39,7 @@ class PanAndScan:
             raise PromptError(f"tiles must be a whole number from 2 to {MAX_TILES}")
 
     def boxes(self, width: int, height: int) -> list[Box]:
-        """The crops of a picture in the order in which the model sees them; [] when it sees the whole only."""
+        """The crops of a picture in the order in which the model sees them; [] when the whole is enough."""
         across, down = self._grid(width, height)
         if not across:
             return []

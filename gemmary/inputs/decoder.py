@@ -1,11 +1,12 @@
 """What the worker process runs: encoded pictures in, plain pixels out.
 
-Decoders are written in C and read what strangers made, so they run apart from the process that holds the model
-(spec/reliability.md, F): with little memory and time, no file to open, and six formats only. NumPy is not
-imported here, so that the worker starts quickly.
+Decoders are written in C and read what strangers made, so they run apart from the process that holds the
+model (spec/reliability.md, F): with little memory and time, no file to open, and six formats only. NumPy is
+not imported here, so that the worker starts quickly.
 
-Asked through stdin: a length (8 bytes), then a file of that length. Answered through stdout: a fault, width and
-height (4 bytes each, all little-endian), then width * height * 3 bytes of RGB, row by row, if the fault is 0.
+Asked through stdin: a length (8 bytes), then a file of that length. Answered through stdout: a fault, width
+and height (4 bytes each, all little-endian), then width * height * 3 bytes of RGB, row by row, if the fault
+is 0.
 """
 
 from __future__ import annotations

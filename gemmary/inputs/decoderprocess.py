@@ -1,6 +1,7 @@
 """The worker that decodes pictures, seen from the process that holds the model.
 
-One worker serves the whole process. It starts with the first picture, stays warm, and is replaced when it dies.
+One worker serves the whole process. It starts with the first picture, stays warm, and is replaced when it
+dies.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ class DecoderProcess:
         """The first frame, upright, as uint8 RGB [height, width, 3]. ImageError."""
         with self._lock:
             process = self._running()
-            late = threading.Event()
-            watchdog = threading.Timer(WALL_SECONDS, lambda: (late.set(), process.kill()))
+            watchdog = threading.Timer(WALL_SECONDS, process.kill)
             watchdog.daemon = True
             watchdog.start()
             try:
                 return _exchange(process, data)
             except (OSError, EOFError):
+                late = not watchdog.is_alive()
                 self._end()
-                raise ImageError(SLOW if late.is_set() or _spent(process) else STOPPED) from None
+                raise ImageError(SLOW if late or _spent(process) else STOPPED) from None
             except ImageError:
                 raise
             except BaseException:  # Ctrl-C in the middle: half an answer is under way
@@ -74,7 +75,7 @@ class DecoderProcess:
             self._end()
 
     def abandon(self) -> None:
-        """In a forked child: the worker belongs to the parent, which must see its pipes closed when it is gone."""
+        """In a forked child: the worker is the parent's, and ends when nobody else holds its pipes."""
         if self._process:
             for pipe in (self._process.stdin, self._process.stdout):
                 pipe.raw.close()  # type: ignore[union-attr]  # not through the buffer: its lock may be held
@@ -114,7 +115,7 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
-    """Ask and be answered. Nothing that the worker says is believed unseen: it may be in a stranger's hands."""
+    """Ask and be answered. What the worker says is checked: it may be in a stranger's hands."""
     asked, answers = process.stdin, process.stdout
     if asked is None or answers is None:
         raise EOFError
@@ -129,7 +130,7 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
     if fault or not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise EOFError
     picture = np.empty((height, width, 3), np.uint8)
-    _fill(answers, memoryview(picture).cast("B"))
+    _fill(answers, picture.data.cast("B"))
     return picture
 
 
@@ -157,7 +158,7 @@ def _in_forked_child() -> None:
 
 
 def decode(data: bytes) -> Picture:
-    """A picture's first frame, upright, as uint8 RGB [height, width, 3], decoded by the worker. ImageError."""
+    """`DecoderProcess.decode` by the worker of this process."""
     return DECODER.decode(data)
 
 

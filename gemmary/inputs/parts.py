@@ -2,7 +2,7 @@
 
     "text"
     [{"type": "text", "text": "..."},
-     {"type": "image", "image" | "path" | "url": <what read_picture reads>, or "data" | "base64": <base64 or bytes>},
+     {"type": "image", "image": <what read_picture reads>},  # or "path", "url"; or "data", "base64": base64
      {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}]
 
 A picture may say "pan_and_scan": True | False | PanAndScan(...) and "tiles": 2; else the call decides.
@@ -20,8 +20,8 @@ from .crops import PanAndScan, pan_and_scan_of
 from .picture import from_base64, is_data_url
 
 NO_EYES = (
-    "this model reads text only: leave the pictures out, or load a model that can see: Gemma 3 4B, 12B or 27B "
-    "(a GGUF file needs the mmproj file that belongs to it)"
+    "this model reads text only: leave the pictures out, or load a model that can see: Gemma 3 4B, 12B or "
+    "27B (a GGUF file needs the mmproj file that belongs to it)"
 )
 ONLY_DATA = (
     'image_url takes a data URL such as data:image/png;base64,iVBORw0...; for a file write {"type": "image", '
@@ -43,7 +43,7 @@ Content = tuple[str | Shown, ...]
 
 @dataclass(frozen=True)
 class Sight:
-    """What becomes of pictures: the sizes that the model wants, None for one that cannot see, and how to cut."""
+    """What becomes of pictures: the sizes that the model wants (None: it cannot see), and how they are cut."""
 
     vision: VisionConfig | None = None
     pan_and_scan: PanAndScan | None = None

@@ -1,7 +1,7 @@
 """Whatever a user calls a picture -> RGB pixels.
 
-What is encoded (files, bytes, data URLs) is decoded by a worker process; see decoder.py. PIL images and arrays
-are in this process already and stay here. All of them give the same pixels for the same picture.
+What is encoded (files, bytes, data URLs) is decoded by a worker process; see decoder.py. PIL images and
+arrays are in this process already and stay here. All of them give the same pixels for the same picture.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DATA_URL = re.compile(r"data:([^,]*),", re.IGNORECASE)
 WEB = re.compile(r"\s*(?:https?|ftp)://", re.IGNORECASE)
 MAX_TEXT = MAX_BYTES * 3 // 2  # characters of base64, with room for line breaks
 
-ACCEPTED = "a picture must be a path, the bytes of a file, a data URL, a PIL image or a NumPy array [height, width, 3]"
+ACCEPTED = "a picture must be a path, the bytes of a file, a data URL, a PIL image or a NumPy array [h, w, 3]"
 REMOTE = "pictures on the web are not fetched: download the picture and give its path"
 NO_FILE = "there is no such file: check the path of the picture"
 NO_ACCESS = "the file of the picture cannot be read: check who may read it"
@@ -125,7 +125,7 @@ def _from_image(image: Image.Image) -> Picture:
         raise ImageError(SENTENCES[refused.fault]) from None
 
 
-def _from_array(array: np.ndarray) -> Picture:  # type: ignore[type-arg]  # any element type comes here
+def _from_array(array: np.ndarray) -> Picture:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):

@@ -10,7 +10,7 @@ model ("assistant"), and no system role: the text of a system message stands in 
 What the official template accepts becomes the same ids here. Real conversations hold more, and where the
 template refuses them, or would lose a part, this happens instead:
 
-- messages of one role in a row become one turn, a blank line between them (a picture at the border has its own);
+- messages of one role in a row become one turn, a blank line between them (pictures bring their own);
 - "developer" is another name for system; a system message further on, or without a user turn behind it, is
   user text where it stands; all parts of the first one count, not only its first part;
 - a conversation may begin with the assistant;
@@ -161,8 +161,8 @@ def _official_system(message: Mapping[str, Any], sight: Sight) -> Content:
     content = content_of(message, sight, trim=False)
     if pictures_in(content):
         raise PromptError(
-            "the official template shows no pictures of a system message: put them into a user message, or use "
-            "them without strict=True"
+            "the official template shows no pictures of a system message: put them into a user message, or "
+            "leave strict=True out"
         )
     return content if isinstance(message["content"], str) else content[:1]
 
