@@ -58,14 +58,18 @@ def call_names(messages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {call["id"]: _called(call).name for call in calls if isinstance(call.get("id"), str)}
 
 
-def message_text(message: Mapping[str, Any], text: str, names: Mapping[str, str]) -> str:
-    """`text`, the content of `message`, with what tools have to do with it: calls, or whose result it is."""
-    if message["role"] == "tool":
-        name = message.get("name") or names.get(str(message.get("tool_call_id")))
-        return f"Result of {name}:\n{text}" if isinstance(name, str) else f"Result:\n{text}"
+def heading(message: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """What stands above the result of a tool: whose it is. "" for messages that are none."""
+    if message["role"] != "tool":
+        return ""
+    name = message.get("name") or names.get(str(message.get("tool_call_id")))
+    return f"Result of {name}:\n" if isinstance(name, str) else "Result:\n"
+
+
+def written_calls(message: Mapping[str, Any]) -> str:
+    """The calls in a message of the model as text; "" without any."""
     calls = [_json({"name": c.name, "parameters": c.arguments}) for c in map(_called, _calls(message))]
-    written = calls[0] if len(calls) == 1 else f"[{', '.join(calls)}]" if calls else ""
-    return "\n".join(part for part in (text, written) if part)
+    return calls[0] if len(calls) == 1 else f"[{', '.join(calls)}]" if calls else ""
 
 
 def parse_tool_calls(text: str) -> list[ToolCall]:

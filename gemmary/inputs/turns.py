@@ -1,18 +1,18 @@
-"""Chat messages -> ids, by Gemma's rules (spec/gemma3.md, 6.2).
+"""Chat messages -> a prompt, by Gemma's rules (spec/gemma3.md, 6.2).
 
 No template is run, and nothing is rendered to be tokenised later: each piece of text between two control
 tokens is encoded by itself, and the control tokens are put between them. So no message can open or close a
-turn.
+turn, or show a picture that was not given.
 
 Messages have the shape of OpenAI and Hugging Face: `{"role": ..., "content": ...}`, where the content is a
-string or a list of parts `{"type": "text", "text": ...}`. Gemma knows two roles that take turns, user and
+string or a list of parts, texts and pictures (see parts.py). Gemma knows two roles that take turns, user and
 model ("assistant"), and no system role: the text of a system message stands in front of the first user turn.
 What the official template accepts becomes the same ids here. Real conversations hold more, and where the
 template refuses them, or would lose a part, this happens instead:
 
-- messages of one role in a row become one turn, a blank line between them;
+- messages of one role in a row become one turn, a blank line between them (pictures bring their own);
 - "developer" is another name for system; a system message further on, or without a user turn behind it, is
-  user text where it stands; all text parts of the first one count, not only its first part;
+  user text where it stands; all parts of the first one count, not only its first part;
 - a conversation may begin with the assistant;
 - results of tools are user text; calls of tools are text of the assistant (see tools.py).
 
@@ -26,8 +26,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import VisionConfig
 from ..errors import PromptError
 from . import tools as tool_text
+from .crops import PanAndScan, pan_and_scan_of
+from .draft import Draft
+from .parts import Content, Shown, Sight, content_of, pictures_in
+from .prompt import Prompt
 from .tokenizer import Tokenizer
 
 USER, MODEL, SYSTEM = "user", "model", "system"
@@ -43,7 +48,30 @@ class Turn:
     """What one side says: role "user" or "model"."""
 
     role: str
-    text: str
+    content: Content
+
+
+def chat_prompt(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, Any]],
+    vision: VisionConfig | None = None,
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    strict: bool = False,
+    pan_and_scan: bool | PanAndScan = False,
+) -> Prompt:
+    """The prompt that asks the model for the next message, <bos> included.
+
+    vision: sizes of what pictures become; None when the model cannot see, and pictures are an ImageError.
+    tools: functions that the model may call, as OpenAI's API describes them. pan_and_scan: whether and how
+    pictures are cut that do not say so themselves. PromptError says what is wrong with the messages,
+    ImageError what is wrong with a picture.
+    """
+    _check(messages)
+    sight = Sight(vision, pan_and_scan_of(pan_and_scan))
+    instructions = tool_text.instructions(tools) if tools else ""
+    turns = (_official_turns if strict else _turns)(messages, instructions, sight)
+    return _written(Draft(tokenizer, vision), tokenizer, turns, ROLES[messages[-1]["role"]] == MODEL)
 
 
 def chat_ids(
@@ -53,55 +81,67 @@ def chat_ids(
     tools: Sequence[Mapping[str, Any]] | None = None,
     strict: bool = False,
 ) -> list[int]:
-    """The prompt that asks the model for the next message, <bos> included.
-
-    tools: functions that the model may call, as OpenAI's API describes them. PromptError says what is wrong
-    with the messages.
-    """
-    _check(messages)
-    instructions = tool_text.instructions(tools) if tools else ""
-    turns = _official_turns(messages, instructions) if strict else _turns(messages, instructions)
-    return _ids(tokenizer, turns, ROLES[messages[-1]["role"]] == MODEL)
+    """The ids of `chat_prompt` for a model that reads text only."""
+    return chat_prompt(tokenizer, messages, tools=tools, strict=strict).ids
 
 
-def _ids(tokenizer: Tokenizer, turns: list[Turn], continued: bool) -> list[int]:
+def _written(draft: Draft, tokenizer: Tokenizer, turns: list[Turn], continued: bool) -> Prompt:
     bos, start, end = tokenizer.bos, tokenizer.start_of_turn, tokenizer.end_of_turn
     if bos is None or start is None or end is None:
         raise PromptError("this model has no chat turns: give it plain text to continue instead of messages")
-    if not continued:
-        turns = [*turns, Turn(MODEL, "")]
-    ids, newline = [bos], tokenizer.encode("\n")
-    for turn in turns:
-        ids += [start, *tokenizer.encode(f"{turn.role}\n{turn.text}"), end, *newline]
-    del ids[-1 - len(newline) :]  # the last turn stays open
-    return ids
+    draft.control(bos)
+    for number, turn in enumerate(turns if continued else [*turns, Turn(MODEL, ())]):
+        if number:  # the last turn stays open
+            draft.control(end)
+            draft.text("\n")
+        draft.control(start)
+        draft.text(f"{turn.role}\n")
+        draft.content(turn.content)
+    return draft.prompt()
 
 
-def _turns(messages: Sequence[Mapping[str, Any]], instructions: str) -> list[Turn]:
+def _turns(messages: Sequence[Mapping[str, Any]], instructions: str, sight: Sight) -> list[Turn]:
     """Turns of a conversation as people send it."""
-    prefix, rest = [instructions] if instructions else [], messages
+    prefix: Content = (instructions, BREAK) if instructions else ()
+    rest = messages
     if ROLES[messages[0]["role"]] == SYSTEM:
-        prefix, rest = [*prefix, _text(messages[0], trim=False)], messages[1:]
+        prefix, rest = (*prefix, *content_of(messages[0], sight, trim=False), BREAK), messages[1:]
     turns: list[Turn] = []
     names = tool_text.call_names(messages)
     for message in rest:
         role = MODEL if ROLES[message["role"]] == MODEL else USER
-        text = tool_text.message_text(message, _text(message), names)
+        content = _with_tools(message, content_of(message, sight), names)
         if turns and turns[-1].role == role:
-            text = BREAK.join(part for part in (turns.pop().text, text) if part)
-        turns.append(Turn(role, text))
+            content = _joined(turns.pop().content, content)
+        turns.append(Turn(role, content))
     if not prefix:
         return turns
     if turns and turns[0].role == USER:
-        return [Turn(USER, BREAK.join([*prefix, turns[0].text])), *turns[1:]]
-    return [Turn(USER, BREAK.join(prefix)), *turns]
+        return [Turn(USER, (*prefix, *turns[0].content)), *turns[1:]]
+    return [Turn(USER, prefix[:-1]), *turns]
 
 
-def _official_turns(messages: Sequence[Mapping[str, Any]], instructions: str) -> list[Turn]:
+def _with_tools(message: Mapping[str, Any], content: Content, names: Mapping[str, str]) -> Content:
+    """`content` with what tools have to do with it: whose result it is, or calls."""
+    calls = tool_text.written_calls(message) if message["role"] != "tool" else ""
+    gap = "\n" if calls and any(content) else ""
+    return (tool_text.heading(message, names), *content, gap + calls)
+
+
+def _joined(first: Content, second: Content) -> Content:
+    """Two messages of one role. Pictures have blank lines around them already."""
+    before, behind = [part for part in first if part], [part for part in second if part]
+    if not before or not behind or isinstance(before[-1], Shown) or isinstance(behind[0], Shown):
+        return (*before, *behind)
+    return (*before, BREAK, *behind)
+
+
+def _official_turns(messages: Sequence[Mapping[str, Any]], instructions: str, sight: Sight) -> list[Turn]:
     """The same where the official template accepts the messages; PromptError where it does not."""
-    prefix, rest = f"{instructions}{BREAK}" if instructions else "", messages
+    prefix: Content = (instructions, BREAK) if instructions else ()
+    rest = messages
     if messages[0]["role"] == SYSTEM:
-        prefix, rest = f"{prefix}{_official_system(messages[0])}{BREAK}", messages[1:]
+        prefix, rest = (*prefix, *_official_system(messages[0], sight), BREAK), messages[1:]
     turns: list[Turn] = []
     for index, message in enumerate(rest):
         role = message["role"]
@@ -112,14 +152,19 @@ def _official_turns(messages: Sequence[Mapping[str, Any]], instructions: str) ->
             )
         if message.get("tool_calls"):
             raise PromptError("the official template has no tool calls: use them without strict=True")
-        turns.append(Turn(ROLES[role], ("" if index else prefix) + _text(message)))
+        turns.append(Turn(ROLES[role], (*(() if index else prefix), *content_of(message, sight))))
     return turns
 
 
-def _official_system(message: Mapping[str, Any]) -> str:
+def _official_system(message: Mapping[str, Any], sight: Sight) -> Content:
     """The official template reads the first part only."""
-    content = message["content"]
-    return _text({"content": content[:1] if isinstance(content, list) else content}, trim=False)
+    content = content_of(message, sight, trim=False)
+    if pictures_in(content):
+        raise PromptError(
+            "the official template shows no pictures of a system message: put them into a user message, or "
+            "leave strict=True out"
+        )
+    return content if isinstance(message["content"], str) else content[:1]
 
 
 def _check(messages: object) -> None:
@@ -132,25 +177,3 @@ def _check(messages: object) -> None:
         role = message.get("role")
         if not isinstance(role, str) or role not in ROLES:
             raise PromptError(f"message {number} has an unknown role: it must be one of {', '.join(ROLES)}")
-
-
-def _text(message: Mapping[str, Any], trim: bool = True) -> str:
-    """The text of a message: its parts joined as they are, each without white space around it if `trim`."""
-    content = message.get("content")
-    if content is None and message.get("tool_calls"):
-        return ""
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    if not isinstance(parts, (list, tuple)):
-        raise PromptError("the content of a message must be a string or a list of parts")
-    texts = map(_part_text, parts)
-    return "".join(text.strip() if trim else text for text in texts)
-
-
-def _part_text(part: object) -> str:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind in ("image", "image_url"):
-        raise PromptError("this model reads text only: leave the pictures out, or load a model that can see")
-    text = part.get("text") if isinstance(part, Mapping) and kind == "text" else None
-    if not isinstance(text, str):
-        raise PromptError('a part of a message must look like {"type": "text", "text": "Hello"}')
-    return text

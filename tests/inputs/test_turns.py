@@ -216,8 +216,6 @@ def test_the_last_assistant_message_is_continued(
         ([user([{"type": "text", "text": None}])], "part of a message"),
         ([user([{"type": "audio", "text": "x"}])], "part of a message"),
         ([user([None])], "part of a message"),
-        ([user([{"type": "image"}])], "reads text only"),
-        ([system([{"type": "image_url"}]), user("a")], "reads text only"),
         ([user("\ud800")], "surrogate"), ([user([part("a\udc00")])], "surrogate"),
         ([system("\ud83d"), user("a")], "surrogate"), ([user("a"), assistant(None)], "string or a list"),
         ([{"role": "tool", "content": None}], "string or a list"),
