@@ -23,6 +23,7 @@ from ..contract import (
     Step,
     Want,
 )
+from . import tower
 from .activation import BLOCK, round_rows
 from .attention import append, attend
 from .gate import gate, gate_codes, gate_pieces
@@ -35,6 +36,7 @@ from .rotary import rotate
 from .staged import Staged
 from .tape import Tape
 from .tile import TOKEN_BYTES
+from .tower import Projected, Softened, TowerLinear
 
 RECORDED = 16  # tokens of the largest step that is recorded
 _RECORDINGS = 32
@@ -90,7 +92,7 @@ class NumbaOps:
 
     def run(self, forward: Forward, step: Step, kvs: Iterable[LayerPages | None]) -> Floats:
         if not self._replay or len(step.ids) > RECORDED or step.soft is not None or (step.block >= 0).any():
-            return forward(self.stage(step), kvs)
+            return self._settled(forward(self.stage(step), kvs))
         stores = list(kvs)
         key = (len(step.ids), len(step.starts), len(step.rows), team().threads, id(stores[0]))
         recording = self._recordings.get(key)
@@ -125,8 +127,15 @@ class NumbaOps:
             self._recording.embed = fill
         return x
 
-    def project(self, x: Floats, norm: Norm, linears: tuple[PackedLinear, ...]) -> tuple[Floats, ...]:
+    def _settled(self, result: Floats | Projected) -> Floats:
+        """The result of a forward pass, computed if it was not yet."""
+        return result.computed(self._step) if isinstance(result, Projected) else result
+
+    def project(self, x: Floats, norm: Norm, linears: tuple[Any, ...]) -> tuple[Any, ...]:
         step, (tokens, columns) = self._step, x.shape
+        if isinstance(linears[0], TowerLinear):
+            single = len(linears) == 1
+            return (Projected(x, norm, linears[0]),) if single else tower.project(step, x, norm, linears)
         h = step.arena.take(x.shape)
         codes = _codes(step, tokens, columns) if any(linear.quantized for linear in linears) else None
         step.tape.add(
@@ -157,7 +166,7 @@ class NumbaOps:
         self, q: Floats, k: Floats, v: Floats, kv: LayerPages | None, step: Staged, attention: Attention
     ) -> Floats:
         if kv is None:
-            raise ValueError("the CPU engine attends over pages: put their table into the step")
+            return tower.attend_pictures(step, q, k, v, attention, self._element)
         out, head = step.arena.take(q.shape), attention.head_dim
         sight = step.sight(attention, (q.shape[1] // head, k.shape[1] // head))
         append(step.tape, sight, k, v, kv, step.tables, attention.kind)
@@ -165,7 +174,9 @@ class NumbaOps:
         step.run()
         return out
 
-    def merge(self, x: Floats, o: Floats | Gated, linear: PackedLinear, post_norm: Norm) -> Floats:
+    def merge(self, x: Floats, o: Any, linear: Any, post_norm: Norm | None) -> Floats:
+        if post_norm is None:
+            return tower.merge(self._step, x, o, linear)
         step, tokens = self._step, len(x)
         y, out = step.arena.take((tokens, linear.rows)), step.arena.take(x.shape)
         source = _codes_of(step, o, linear) if linear.quantized else _floats_of(step, o)
@@ -179,6 +190,15 @@ class NumbaOps:
 
     def gate(self, g: Floats, u: Floats) -> Gated:
         return Gated(g, u)
+
+    def gelu(self, x: Floats | Projected) -> Softened:
+        return Softened(x)
+
+    def patchify(self, pixels: Floats, linear: TowerLinear, positions: Floats, patch: int) -> Floats:
+        return tower.patchify(self._step, pixels, linear, positions, patch)
+
+    def pool(self, x: Floats, norm: Norm, grid: int, side: int) -> Floats:
+        return tower.pool(self._step, x, norm, grid, side)
 
     def select(self, x: Floats, norm: Norm, step: Staged) -> Floats:
         out = step.arena.take((len(step.rows), x.shape[1]))
