@@ -27,6 +27,7 @@ INDEX_BYTES = 16 << 20
 BUNDLED = "nano"
 # A repository with several GGUF files, and none named: 4 bits first, as llama.cpp chooses too.
 PREFERRED = ("q4_0", "q4_k_m", "q8_0")
+MMPROJ = ("f16", "bf16", "q8_0", "f32")  # the same for the file with the picture half
 
 _ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*?)(?::([\w.-]+))?")
 _SHORT = re.compile(r"(?:gemma-?3[:-])?(270m|1b|4b|12b|27b)(-it|-pt)?(?::([\w.-]+))?", re.IGNORECASE)
@@ -81,7 +82,10 @@ class Reference:
         """About how much will be downloaded; None where only the hub knows."""
         if self.size is None:
             return None
-        return _QAT_BYTES[self.size] if _QAT.fullmatch(self.repo) else 2 * SIZES[self.size].parameters
+        config = SIZES[self.size]
+        if _QAT.fullmatch(self.repo):
+            return _QAT_BYTES[self.size] + 2 * config.vision_parameters
+        return 2 * config.parameters
 
 
 def parse(text: str) -> Reference | None:
@@ -163,7 +167,8 @@ def snapshot(repo: str) -> Path | None:
 
 
 def choose(names: Iterable[str], reference: Reference) -> list[str]:
-    """Of a repository's files, those that the model needs: one GGUF file, or config, weights and tokenizer.
+    """Of a repository's files, those that the model needs: config, weights and tokenizer; or one GGUF file,
+    and behind it the one with its picture half, if there is one.
 
     Empty when there are none. ModelFileError when the choice is not clear.
     """
@@ -175,8 +180,18 @@ def choose(names: Iterable[str], reference: Reference) -> list[str]:
         return folder
     for wanted in [quant] if quant else PREFERRED:
         if found := [name for name in ggufs if _has(name, wanted)]:
-            return _one(found, reference)
-    return [] if quant else _one(ggufs, reference)
+            return _with_mmproj(_one(found, reference), names)
+    return [] if quant else _with_mmproj(_one(ggufs, reference), names)
+
+
+def _with_mmproj(model: list[str], names: Sequence[str]) -> list[str]:
+    """`model`, and from the same folder the picture half in the number format that MMPROJ prefers."""
+    folders = {name.rpartition("/")[0] for name in model}
+    found = [name for name in names if is_mmproj(name) and name.rpartition("/")[0] in folders]
+    for wanted in MMPROJ:
+        if len(fitting := [name for name in found if _has(name, wanted)]) == 1:
+            return model + fitting
+    return model + found if len(found) == 1 else model
 
 
 def _one(names: Sequence[str], reference: Reference) -> list[str]:
@@ -196,7 +211,12 @@ def _has(name: str, quant: str) -> bool:
 
 def is_model_gguf(name: str) -> bool:
     """Whether a GGUF file's name is that of a whole language model: no vision part, no split."""
-    return name.endswith(".gguf") and "mmproj" not in name.lower() and not _SPLIT.search(name)
+    return name.endswith(".gguf") and not is_mmproj(name) and not _SPLIT.search(name)
+
+
+def is_mmproj(name: str) -> bool:
+    """Whether a file's name is that of a picture half (mmproj.py)."""
+    return name.lower().endswith(".gguf") and "mmproj" in name.lower().rpartition("/")[2]
 
 
 def folder_files(names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ llama.cpp keeps it in a file of its own, architecture `clip`; Ollama keeps it in
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +76,10 @@ def _refuse_others(file: GGUFFile) -> None:
             f"{file.path}: this is not the picture half of a model (its architecture is {shown(kind)}, not "
             "clip): give the mmproj file that comes with the model"
         )
-    old, new = keys.text("clip.projector_type", ""), keys.text("clip.vision.projector_type", "")
-    if (old or new) != PROJECTOR:
+    projector = _projector(file.metadata)
+    if projector != PROJECTOR:
         raise UnsupportedModelError(
-            f"{file.path}: its projector is {shown(old or new)}, so it belongs to another kind of model; "
+            f"{file.path}: its projector is {shown(projector)}, so it belongs to another kind of model; "
             "Gemma 3 needs an mmproj file of Gemma 3"
         )
     if keys.flag("clip.use_silu", False):
@@ -138,7 +139,12 @@ def _fits(path: Path, text_width: int) -> bool:
     if "mmproj" not in path.name.lower() or not path.is_file():
         return False
     metadata = read_gguf(path).metadata
-    return metadata.get(CLIP + "projection_dim") == text_width
+    return _projector(metadata) == PROJECTOR and metadata.get(CLIP + "projection_dim") == text_width
+
+
+def _projector(metadata: Mapping[str, object]) -> object:
+    """Newer files say for each of their senses what they project with."""
+    return metadata.get("clip.vision.projector_type", metadata.get("clip.projector_type"))
 
 
 def _stem(path: Path) -> list[str]:

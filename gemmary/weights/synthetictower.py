@@ -71,7 +71,8 @@ class RandomVision(Tensors):
         bias = name.endswith(".bias")
         values = random * np.float32(0.1 if bias else 0.3) + np.float32(0 if bias else 1)
         if self._outliers and name.removesuffix(".bias") != "norm":
-            values[self._channels()] *= np.float32(STRENGTH)
+            planted = self._channels()
+            values[planted] = values[planted] * np.float32(STRENGTH) if bias else np.float32(STRENGTH)
         return values - np.float32(1) if name == SOFT_NORM else values
 
     def _channels(self) -> np.ndarray:

@@ -33,6 +33,8 @@ from gemmary.weights.huggingface import config_from_json
 from gemmary.weights.names import to_gguf
 from gemmary.weights.safetensors import read_safetensors, read_shards
 from gemmary.weights.strictjson import parse_object
+from gemmary.weights.vision import open_vision
+from gemmary.weights.visionnames import vision_shapes
 
 from . import seeds
 from .mutations import mutant
@@ -62,6 +64,18 @@ def read_gguf_file(path: Path) -> None:
         if tensor.raw.tobytes() != file.raw(to_gguf(name)).tobytes():
             raise Different(name)
     _sane(checkpoint.config)
+
+
+def read_mmproj_file(path: Path) -> None:
+    """The header as the `gguf` package sees it; then the picture half, in the shapes that its config says."""
+    file = read_gguf(path)
+    if all(info.format is not None for info in file.tensors.values()):
+        _same_as_package(file)
+    vision = open_vision(path)
+    shapes = vision_shapes(vision.config, vision.text_width)
+    for name, tensor in vision.tensors.items():
+        if tensor.shape != shapes[name] or tensor.format.row_bytes(tensor.elements) != tensor.nbytes:
+            raise Different(name)
 
 
 def _same_as_package(file: GGUFFile) -> None:
@@ -137,6 +151,7 @@ def read_with_the_package(path: Path) -> None:
 
 READERS = {
     "gguf": read_gguf_file,
+    "mmproj": read_mmproj_file,
     "safetensors": read_safetensors_file,
     "index": read_index_file,
     "config": read_config_file,

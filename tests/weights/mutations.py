@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from . import seeds
+from . import seeds, towers
 
 LENGTHS = (0, 1, 2, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 63, (1 << 64) - 1)
 # Pieces of JSON that readers disagree about, or that sizes must not be.
@@ -22,13 +22,14 @@ TRAPS = (
 
 
 def mutant(kind: str, seed: int, index: int) -> bytes:
-    """The `index`-th spoilt file of a kind: "gguf", "safetensors", "index" or "config"."""
+    """The `index`-th spoilt file of a kind: "gguf", "mmproj", "safetensors", "index" or "config"."""
     rng = random.Random(f"{kind}/{seed}/{index}")
-    return {"gguf": _gguf, "safetensors": _safetensors, "index": _index, "config": _config}[kind](rng)
+    if kind in ("gguf", "mmproj"):
+        return _gguf(rng, _gguf_seed(rng) if kind == "gguf" else _mmproj_seed(rng))
+    return {"safetensors": _safetensors, "index": _index, "config": _config}[kind](rng)
 
 
-def _gguf(rng: random.Random) -> bytes:
-    file = _gguf_seed(rng)
+def _gguf(rng: random.Random, file: seeds.Marked) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         rng.choice((_flip, _flip, _length, _length, _type, _splice, _cut, _overwrite, _count))(rng, file)
     return bytes(file.data)
@@ -49,6 +50,15 @@ def _gguf_seed(rng: random.Random) -> seeds.Marked:
         keys["general.alignment"] = ("I", align)
     formats = rng.choice((("F32",), ("Q4_0", "F16", "BF16"), ("Q8_0", "Q5_1", "Q4_1")))
     return seeds.smallest_gguf(keys, formats, align)
+
+
+def _mmproj_seed(rng: random.Random) -> seeds.Marked:
+    """The smallest picture half, in several formats."""
+    keys, shapes = towers.smallest_mmproj()
+    if rng.random() < 0.5:
+        del keys["clip.vision.projector.scale_factor"]  # it is 4 then too
+    formats = rng.choice((("F32",), ("F16", "BF16"), ("F32", "F16")))
+    return seeds.smallest_gguf(keys, formats, shapes=shapes)
 
 
 def _flip(rng: random.Random, file: seeds.Marked) -> None:

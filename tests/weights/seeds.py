@@ -12,7 +12,7 @@ import numpy as np
 
 from gemmary.config import Config, Rope
 from gemmary.formats import FORMATS
-from gemmary.weights.names import expected_shapes, is_norm, to_huggingface
+from gemmary.weights.names import expected_shapes, is_norm, to_gguf, to_huggingface
 from gemmary.weights.save import write_folder, write_gguf, write_safetensors
 from gemmary.weights.tensor import Tensor
 from gemmary.weights.vocabulary import Vocabulary
@@ -133,12 +133,12 @@ def smallest_gguf(
     metadata: dict[str, GGUFValue] | None = None,
     formats: tuple[str, ...] = ("F32", "Q4_0", "F16"),
     align: int = 32,
+    shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> Marked:
-    """A one-layer model; matrices take turns in `formats`."""
-    from gemmary.weights.names import to_gguf
-
+    """A one-layer model; matrices take turns in `formats`. `shapes`: other tensors, by the file's names."""
     keys = smallest_metadata() if metadata is None else metadata
-    shapes = expected_shapes(SMALLEST)
+    if shapes is None:
+        shapes = {to_gguf(name): shape for name, shape in expected_shapes(SMALLEST).items()}
     rng = np.random.default_rng(1)
     file = Marked()
     file.data += b"GGUF"
@@ -155,7 +155,7 @@ def smallest_gguf(
         format = FORMATS["F32" if len(shape) == 1 else formats[index % len(formats)]]
         rows = int(np.prod(shape[:-1]))
         blob = rng.integers(0, 256, rows * format.row_bytes(shape[-1]), np.uint8).tobytes()
-        file.text(to_gguf(name).encode())
+        file.text(name.encode())
         file.put("I", len(shape), mark="type")
         for size in shape[::-1]:
             file.put("Q", size, mark="length")

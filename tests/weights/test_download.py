@@ -36,7 +36,7 @@ SHARDED = {
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with an official model in both forms, and an empty cache."""
-    files = {"gemma-3-1b-it-q4_0.gguf": GGUF, "mmproj-model-f16-1B.gguf": GGUF[:9], ".gitattributes": b"x"}
+    files = {"gemma-3-1b-it-q4_0.gguf": GGUF, "gemma-3-1b-it-f16.gguf": GGUF[:9], ".gitattributes": b"x"}
     world = Hub(repos={QAT: files, PLAIN: SHARDED})
     with serving(world):
         monkeypatch.setattr(constants, "ENDPOINT", world.url)
@@ -60,6 +60,14 @@ def test_an_official_id_brings_the_4_bit_file_and_nothing_else(world: Hub) -> No
     assert [p.name for p in path.parent.iterdir()] == ["gemma-3-1b-it-q4_0.gguf"]
     assert hub.locate(PLAIN) == path
     assert not any(PLAIN + "/resolve" in asked for _, asked, _ in world.requests)
+
+
+def test_the_picture_half_comes_along(world: Hub) -> None:
+    world.repos[QAT] |= {"mmproj-model-f16-1B.gguf": GGUF[:-1], "mmproj-model-q8_0-1B.gguf": GGUF[:9]}
+    path = pull(PLAIN)
+    assert path.read_bytes() == GGUF
+    assert (path.parent / "mmproj-model-f16-1B.gguf").read_bytes() == GGUF[:-1]
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_the_cache_is_huggingface_hubs_own(world: Hub) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHARES = {"gguf": 0.4, "safetensors": 0.3, "index": 0.1, "config": 0.2}
+SHARES = {"gguf": 0.4, "mmproj": 0.2, "safetensors": 0.3, "index": 0.1, "config": 0.2}
 BATCH = 500
 SEED = 1
 

@@ -76,7 +76,7 @@ def test_other_models_stay_what_they_are(repo: str) -> None:
 
 @pytest.mark.parametrize(
     ("repo", "billions"),
-    [(QAT, 3.16), ("google/gemma-3-27b-it-qat-q4_0-gguf", 17.2), (PLAIN, 8.6), ("google/gemma-3-1b-it", 2.0)],
+    [(QAT, 4.0), ("google/gemma-3-27b-it-qat-q4_0-gguf", 18.08), (PLAIN, 8.6), ("google/gemma-3-1b-it", 2.0)],
 )
 def test_download_sizes_are_known_beforehand(repo: str, billions: float) -> None:
     assert Reference(repo).download_bytes == pytest.approx(billions * 1e9, rel=0.01)
@@ -127,6 +127,28 @@ def test_a_repository_with_many_files(cache: Path) -> None:
     for absent in ("Q6_K", "Q4_K"):
         with pytest.raises(NotDownloadedError, match=f"gemmary pull {repo}:{absent}"):
             locate(f"{repo}:{absent}")
+
+
+@pytest.mark.parametrize(
+    ("halves", "chosen"),
+    [
+        ([], []),
+        (["mmproj-model-f16.gguf"], ["mmproj-model-f16.gguf"]),
+        (["mmproj-BF16.gguf", "mmproj-F16.gguf", "mmproj-F32.gguf"], ["mmproj-F16.gguf"]),
+        (["g-mmproj-Q8_0.gguf", "g-mmproj-F32.gguf"], ["g-mmproj-Q8_0.gguf"]),
+        (["mmproj.gguf"], ["mmproj.gguf"]),
+        (["mmproj-a.gguf", "mmproj-b.gguf"], []),
+        (["other/mmproj-F16.gguf"], []),
+    ],
+    ids=str,
+)
+def test_the_picture_half_comes_along(halves: list[str], chosen: list[str]) -> None:
+    names = ["g-Q4_0.gguf", "g-Q8_0.gguf", *halves]
+    assert choose(names, Reference("org/g")) == ["g-Q4_0.gguf", *chosen]
+    assert choose(names, Reference("org/g", "q8_0")) == ["g-Q8_0.gguf", *chosen]
+    assert (
+        choose([*names, "config.json", "model.safetensors"], Reference("org/g", "bf16"))[0] == "config.json"
+    )
 
 
 def test_a_choice_that_is_not_clear(cache: Path) -> None:

@@ -228,7 +228,10 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
         "vision_config.patch_size is 0",
     ),
     "patches that do not pool": (OFFICIAL["4b"] | {"mm_tokens_per_image": 255}, "cannot be pooled"),
-    "vision heads": (OFFICIAL["4b"] | {"vision_config": VISION | {"num_attention_heads": 7}}, "cannot be shared by 7 heads"),
+    "vision heads": (
+        OFFICIAL["4b"] | {"vision_config": VISION | {"num_attention_heads": 7}},
+        "cannot be shared by 7 heads",
+    ),
 }
 
 
