@@ -72,8 +72,10 @@ class Decoding:
             self._speculation = Speculation(known, self._proposers())
 
     def read(self) -> None:
-        """Run a chunk of the prompt."""
-        part = self._ids[self.length : self.length + self._runner.chunk]
+        """Run a chunk of the prompt, or a part of what a picture in it needs."""
+        part = self._runner.part(self._ids, self.length)
+        if not self._runner.ready(part, self._request.pixels):
+            return
         self._states = self._runner.step(self._sequence, part, [len(part) - 1], self._request.cancel)
 
     def burst(self) -> Burst:
@@ -103,6 +105,8 @@ class Decoding:
             self._runner.accept(self._sequence, self._run_and_shown())
             self._runner.keep(self._ids, self._sequence)
         self._runner.finish(self._sequence)
+        if self._runner.eyes is not None:
+            self._runner.eyes.abandon(self._request.pixels)
         if self._speculation is not None:
             self._speculation.end()
             for proposer in self._speculation.proposers:
@@ -161,7 +165,8 @@ class Decoding:
         return left - 1
 
     def _fitting(self, drafts: list[int]) -> list[int]:
-        """No drafts where somebody would have to give way for them."""
+        """No drafts where somebody would have to give way for them; no soft tokens, which are never drawn."""
+        drafts = drafts[: next((place for place, draft in enumerate(drafts) if draft < 0), len(drafts))]
         if drafts and not self._runner.room(self._sequence, self._ahead + 1 + len(drafts)):
             return []
         return drafts

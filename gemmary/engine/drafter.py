@@ -137,7 +137,7 @@ class Follower:
     def _unread(self) -> Ids[int]:
         """What is not committed of the text: at least its last token, which was drawn by the other model."""
         part = self._ids[self._sequence.length :]
-        if max(part) >= self._runner.config.vocab:
+        if max(part) >= self._runner.config.vocab or min(part) < 0:
             raise _UnknownTokenError
         return part
 
@@ -148,7 +148,7 @@ class Follower:
 
 
 class _UnknownTokenError(Exception):
-    """The text has a token that this model has no row for."""
+    """The text has a token that this model has no row for, or a picture."""
 
 
 _UNABLE = (MemoryBudgetError, NotFiniteError, _UnknownTokenError)
@@ -195,5 +195,5 @@ def _sampler(request: Request, drafter: Drafter) -> Sampler:
     """The request's own rule, for the rows that the smaller model has."""
     vocab, sampling = drafter.runner.config.vocab, request.sampler.sampling
     bias = {token: value for token, value in sampling.logit_bias.items() if token < vocab}
-    known = [token for token in request.ids if token < vocab]
+    known = [token for token in request.ids if 0 <= token < vocab]
     return Sampler(replace(sampling, logit_bias=bias, logprobs=None), known, vocab, drafter.allowed)

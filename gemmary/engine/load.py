@@ -10,10 +10,12 @@ from typing import Literal
 from ..errors import ModelFileError, PromptError, UnsupportedModelError
 from ..inputs.tokenizer import Tokenizer
 from ..model.text import Decoder
+from ..model.vision import Encoder
 from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.hub import bundled, locate
 from ..weights.vocabulary import Vocabulary
 from .drafter import Drafter, build_drafter
+from .eyes import Eyes
 from .memory import Estimate, check_context, choose_context, estimate_memory, machine_memory, pool_pages
 from .model import Model
 from .runner import Runner
@@ -21,6 +23,7 @@ from .sampling import check_whole
 from .thread import EngineThread
 
 Device = Literal["auto", "cpu", "cuda", "torch"]
+Halves = tuple[EngineThread, Future[Decoder], Future[Encoder] | None]
 
 
 def load(
@@ -42,30 +45,33 @@ def load(
     threads: None for all cores.
     dtype: "float32" expands the weights and leaves sqrt(width) unrounded; None: as the file stores them.
     draft: a smaller model with the same vocabulary, which guesses ahead; the answers stay the same.
-    mmproj, adapter: for pictures and LoRA, which this version does not run.
+    mmproj: the GGUF file with the picture half; None: the one beside a GGUF model, if there is one.
+    adapter: for LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
     """
-    _check_arguments(device, mmproj, adapter, threads, dtype)
+    _check_arguments(device, adapter, threads, dtype)
     if draft is not None and device == "torch":
         raise PromptError('the reference does not guess ahead: leave draft out, or use device="cpu"')
     if context is not None:
         check_whole("context", context, 1)
-    checkpoint = open_checkpoint(_path(source), exact_scale=dtype == "float32")
+    checkpoint = open_checkpoint(_path(source), dtype == "float32", mmproj)
     config, memory = checkpoint.config, machine_memory()
     expand = dtype is not None or device == "torch"
-    weights = 4 * checkpoint.parameters if expand else _packed_bytes(checkpoint)
+    weights = _expanded_bytes(checkpoint) if expand else _packed_bytes(checkpoint)
     number = 4 if expand else 2  # bytes of a key's or value's number
     tokens = choose_context(config, weights, context, memory, number)
     if device == "torch":
-        thread, packing = _torch_decoder(checkpoint)
+        thread, packing, seeing = _torch_halves(checkpoint)
     else:
-        thread, packing = _cpu_decoder(checkpoint, threads, expand)
+        thread, packing, seeing = _cpu_halves(checkpoint, threads, expand)
     try:
         tokenizer = read_tokenizer(checkpoint)  # while the engine thread packs weights
         decoder = packing.result()
         capacity = pool_pages(config, tokens, memory - weights, number)
         runner = thread.run(lambda: Runner(decoder, config, tokens, capacity))
+        if seeing is not None:
+            runner.eyes = Eyes(seeing.result())
         if draft is not None:
             left = memory - weights - estimate_memory(config, 0, tokens).total
             runner.drafter = _drafter(draft, tokenizer, thread, tokens, left)
@@ -116,9 +122,9 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     raise ModelFileError(checkpoint.path, fault)
 
 
-def _check_arguments(device: object, mmproj: object, adapter: object, threads: object, dtype: object) -> None:
-    if mmproj is not None or adapter is not None:
-        raise UnsupportedModelError("this version runs text without adapters: leave mmproj and adapter out")
+def _check_arguments(device: object, adapter: object, threads: object, dtype: object) -> None:
+    if adapter is not None:
+        raise UnsupportedModelError("this version runs models without adapters: leave adapter out")
     if dtype not in (None, "float32"):
         raise PromptError(f'dtype must be None or "float32", not {dtype!r}')
     if threads is not None:
@@ -130,10 +136,19 @@ def _check_arguments(device: object, mmproj: object, adapter: object, threads: o
 
 
 def _packed_bytes(checkpoint: Checkpoint) -> int:
-    """Bytes that the CPU engine holds; a 16-bit table stays in the file, and has an 8-bit plane beside it."""
-    config = checkpoint.config
+    """Bytes that the CPU engine holds; a 16-bit table stays in the file, and has an 8-bit plane beside it. A
+    tower's weights become int8.
+    """
+    config, vision = checkpoint.config, checkpoint.vision
     bits = checkpoint.tensors["embed"].format.name in ("F16", "BF16")
-    return checkpoint.tensors.nbytes + (config.vocab * config.width * 17 // 16 if bits else 0)
+    plane = config.vocab * config.width * 17 // 16 if bits else 0
+    return checkpoint.tensors.nbytes + plane + (0 if vision is None else vision.parameters * 17 // 16)
+
+
+def _expanded_bytes(checkpoint: Checkpoint) -> int:
+    """Bytes of all weights in float32."""
+    vision = checkpoint.vision
+    return 4 * (checkpoint.parameters + (0 if vision is None else vision.parameters))
 
 
 def _path(source: str | Path | None) -> Path:
@@ -144,25 +159,33 @@ def _path(source: str | Path | None) -> Path:
     return locate(source)
 
 
-def _cpu_decoder(
-    checkpoint: Checkpoint, threads: int | None, expand: bool
-) -> tuple[EngineThread, Future[Decoder]]:
+def _cpu_halves(checkpoint: Checkpoint, threads: int | None, expand: bool) -> Halves:
     from ..ops.numba.machine import prepare
-    from ..weights.assemble import packed_text
+    from ..weights.assemble import packed_text, packed_tower
 
     thread = EngineThread(lambda: prepare(threads))
-    return thread, thread.later(lambda: packed_text(checkpoint, expand))
+    packing: Future[Decoder] = thread.later(lambda: packed_text(checkpoint, expand))
+    seeing: Future[Encoder] | None = None
+    if (vision := checkpoint.vision) is not None:
+        seeing = thread.later(lambda: packed_tower(vision, "F32" if expand else "INT8"))
+    return thread, packing, seeing
 
 
-def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Future[Decoder]]:
+def _torch_halves(checkpoint: Checkpoint) -> Halves:
     try:
         from ..ops.reference import Reference
     except ImportError:
         raise UnsupportedModelError('device="torch" needs PyTorch: install it, or use device="cpu"') from None
-    from ..weights.assemble import module_text
+    from ..weights.assemble import module_text, module_tower
 
     thread = EngineThread(lambda: None)
-    return thread, thread.later(lambda: module_text(checkpoint, Reference()).requires_grad_(False))
+    packing: Future[Decoder] = thread.later(
+        lambda: module_text(checkpoint, Reference()).requires_grad_(False)
+    )
+    seeing: Future[Encoder] | None = None
+    if (vision := checkpoint.vision) is not None:
+        seeing = thread.later(lambda: module_tower(vision, Reference()).requires_grad_(False))
+    return thread, packing, seeing
 
 
 def _drafter(

@@ -9,6 +9,7 @@ from ..config import Config
 from ..errors import MemoryBudgetError, PromptError
 from ..model.pages import page_bytes, pages_needed
 from ..ops.contract import GLOBAL, LOCAL
+from .eyes import FEATURE_BYTES
 from .runner import MAX_CHUNK
 
 _STEP = 1024  # a context that has to shrink stays at least this long
@@ -35,12 +36,21 @@ def estimate_memory(config: Config, weights: int, context: int, batch: int = 1, 
 
     number: bytes of each number of a key or value.
     """
+    longest = longest_step(config)
     pages = sum(
-        pages_needed(config, kind, context, MAX_CHUNK) * page_bytes(config, kind, number) for kind in _KINDS
+        pages_needed(config, kind, context, longest) * page_bytes(config, kind, number) for kind in _KINDS
     )
     widest = max(config.ffn, config.heads * config.head_dim, config.width)
-    scratch = 4 * (MAX_CHUNK * 6 * widest + 2 * config.vocab + 2 * context)
+    scratch = 4 * (longest * 6 * widest + 2 * config.vocab + 2 * context)
+    if config.vision is not None:
+        eyes = config.vision
+        scratch += 4 * eyes.patches * (2 * eyes.ffn + 6 * eyes.width) + FEATURE_BYTES
     return Estimate(weights, batch * pages, scratch)
+
+
+def longest_step(config: Config) -> int:
+    """The most tokens of a step: a chunk, and the rest of a picture that must not be cut."""
+    return MAX_CHUNK + (config.vision.tokens if config.vision else 0)
 
 
 def machine_memory() -> int:
@@ -95,8 +105,9 @@ def pool_pages(config: Config, context: int, memory: int, number: int = 2) -> tu
     Room for one text of `context` tokens always, and for more streams and snapshots up to a gigabyte.
     """
     one = estimate_memory(config, 0, context, number=number).pages
+    longest = longest_step(config)
     texts = max(1.0, min(memory, _POOL_BYTES) / one)
     return (
-        int(texts * pages_needed(config, GLOBAL, context, MAX_CHUNK)),
-        int(texts * pages_needed(config, LOCAL, context, MAX_CHUNK)),
+        int(texts * pages_needed(config, GLOBAL, context, longest)),
+        int(texts * pages_needed(config, LOCAL, context, longest)),
     )

@@ -13,16 +13,20 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 
 from ..errors import ContextFullError, ImageError, MemoryBudgetError, PromptError
+from ..inputs.crops import PanAndScan
+from ..inputs.parts import NO_EYES
 from ..inputs.prompt import Prompt
 from ..inputs.stream import StopStrings
 from ..inputs.tokenizer import Tokenizer
-from ..inputs.turns import chat_ids
+from ..inputs.turns import chat_prompt
+from ..inputs.views import look
 from ..ops.contract import Floats
 from .answer import Answer, Stream
 from .choices import choices
+from .eyes import encode, numbered
 from .options import Options
 from .reply import Reply
-from .request import Progress, Request
+from .request import Progress, Request, Text
 from .runner import Runner
 from .sampling import Sampler, Sampling, check_whole
 from .schema import Schemas
@@ -32,7 +36,7 @@ from .thread import EngineThread
 MAX_LOGITS_BYTES = 2_000_000_000
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
-Text = Prompt | str | Sequence[int]
+Words = Prompt | str | Sequence[int]
 
 
 class Model(AbstractContextManager["Model"]):
@@ -53,15 +57,27 @@ class Model(AbstractContextManager["Model"]):
         self._schemas = Schemas(tokenizer, self.config.vocab)
 
     def prompt(
-        self, messages: Messages, pan_and_scan: bool = False, tools: Tools | None = None, strict: bool = False
+        self,
+        messages: Messages,
+        pan_and_scan: bool | PanAndScan = False,
+        tools: Tools | None = None,
+        strict: bool = False,
     ) -> Prompt:
-        """The ids of a conversation in Gemma's chat format (report, table 4), <bos> included.
+        """The ids of a conversation in Gemma's chat format (report, table 4), and its pictures.
 
         Messages with the same role in a row are merged; `strict` raises PromptError as the official
-        template does. A final assistant message is continued. PromptError says what is wrong with a message.
+        template does. A final assistant message is continued. `pan_and_scan`: whether, or how, pictures are
+        shown in crops too (report, section 2.2). PromptError says what is wrong with a message, ImageError
+        what is wrong with a picture, or that the model cannot see.
         """
-        _check_no_pictures(pan_and_scan)
-        return Prompt(chat_ids(self.tokenizer, messages, tools=tools, strict=strict))
+        return chat_prompt(
+            self.tokenizer,
+            messages,
+            self.config.vision,
+            tools=tools,
+            strict=strict,
+            pan_and_scan=pan_and_scan,
+        )
 
     @overload
     def chat(
@@ -88,7 +104,7 @@ class Model(AbstractContextManager["Model"]):
         stop: str | Sequence[str] = (),
         schema: Mapping[str, Any] | str | None = None,
         tools: Tools | None = None,
-        pan_and_scan: bool = False,
+        pan_and_scan: bool | PanAndScan = False,
         logprobs: int | None = None,
         progress: Progress | None = None,
         speculate: bool = True,
@@ -120,14 +136,16 @@ class Model(AbstractContextManager["Model"]):
         )  # fmt: skip
 
     @overload
-    def generate(self, prompt: Text, stream: Literal[False] = False, **options: Unpack[Options]) -> Reply: ...
+    def generate(
+        self, prompt: Words, stream: Literal[False] = False, **options: Unpack[Options]
+    ) -> Reply: ...
     @overload
-    def generate(self, prompt: Text, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
+    def generate(self, prompt: Words, stream: Literal[True], **options: Unpack[Options]) -> Stream: ...
     @overload
-    def generate(self, prompt: Text, stream: bool, **options: Unpack[Options]) -> Reply | Stream: ...
+    def generate(self, prompt: Words, stream: bool, **options: Unpack[Options]) -> Reply | Stream: ...
     def generate(
         self,
-        prompt: Text,
+        prompt: Words,
         stream: bool = False,
         max_tokens: int | None = None,
         temperature: float = 1.0,
@@ -142,7 +160,7 @@ class Model(AbstractContextManager["Model"]):
         stop: str | Sequence[str] = (),
         schema: Mapping[str, Any] | str | None = None,
         tools: Tools | None = None,
-        pan_and_scan: bool = False,
+        pan_and_scan: bool | PanAndScan = False,
         logprobs: int | None = None,
         progress: Progress | None = None,
         speculate: bool = True,
@@ -152,7 +170,10 @@ class Model(AbstractContextManager["Model"]):
         Parameters and errors are those of `chat`. With `tools` the answer is searched for calls; to tell the
         model about them is the prompt's part: `model.prompt(messages, tools=tools)`.
         """
-        _check_no_pictures(pan_and_scan)
+        if pan_and_scan:
+            raise PromptError(
+                "pan_and_scan is for messages: model.prompt(messages, pan_and_scan=True), or chat"
+            )
         sampling = Sampling(
             temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty,
             {} if logit_bias is None else logit_bias,
@@ -161,49 +182,59 @@ class Model(AbstractContextManager["Model"]):
         sampling.check(self.config.vocab)
         if max_tokens is not None:
             check_whole("max_tokens", max_tokens, 1)
-        ids = self._ids(prompt)
-        self._check_room(len(ids) + 1)
+        text = self._text(prompt)
+        self._check_room(len(text.ids) + 1)
+        known = [token for token in text.ids if token >= 0]
         request = Request(
-            ids=ids,
-            sampler=Sampler(sampling, ids, self.config.vocab, self._choices),
+            ids=text.ids,
+            sampler=Sampler(sampling, known, self.config.vocab, self._choices),
             stops=self.tokenizer.stops,
             max_tokens=max_tokens,
             constraint=None if schema is None else self._schemas.constraint(schema),
             progress=progress,
             speculate=speculate,
+            pixels=text.pixels,
         )
         stops, runner = _stops(stop), self._admit(request)
         answer = Answer(runner, self._thread, self.tokenizer, request, stops, bool(tools))
         return answer.stream() if stream else answer.reply()
 
-    def logits(self, prompt: Text, rows: Sequence[int] | None = None) -> Floats:
+    def logits(self, prompt: Words, rows: Sequence[int] | None = None) -> Floats:
         """Logits float32 [len(rows), V] after each token of `rows` (None: all T; -1 is the last).
 
         MemoryBudgetError, before anything is computed, for more than 2 GB.
         """
-        runner, ids = self._admit(), self._ids(prompt)
-        length = len(ids)
+        runner, text = self._admit(), self._text(prompt)
+        length = len(text.ids)
         chosen = range(length) if rows is None else _whole_numbers("rows", rows, -length, length - 1)
         if len(chosen) * self.config.vocab * 4 > MAX_LOGITS_BYTES:
             raise MemoryBudgetError(
                 f"{len(chosen):,} rows of {self.config.vocab:,} logits exceed 2 GB: ask for fewer rows"
             )
         self._check_room(length)
-        return row_logits(runner, self._thread, ids, [row % length for row in chosen])
+        return row_logits(runner, self._thread, text, [row % length for row in chosen])
 
-    def score(self, prompt: Text, continuation: str | Sequence[int]) -> Score:
+    def score(self, prompt: Words, continuation: str | Sequence[int]) -> Score:
         """Log-probability of each token of `continuation` after `prompt`, and whether greedy would say it."""
-        runner, ids = self._admit(), self._ids(prompt)
+        runner, text = self._admit(), self._text(prompt)
         encode = self.tokenizer.encode
         more = encode(continuation) if isinstance(continuation, str) else self._known(continuation)
         if not more:
             raise PromptError("the continuation is empty: there is nothing to score")
-        self._check_room(len(ids) + len(more))
-        return score(runner, self._thread, ids, more)
+        self._check_room(len(text.ids) + len(more))
+        return score(runner, self._thread, text, more)
 
     def encode_image(self, image: object) -> Floats:
-        """Soft tokens of a picture. This version reads text only: always ImageError."""
-        raise ImageError("this version reads text only: pictures cannot be encoded yet")
+        """Soft tokens float32 [M, D] of a picture, squeezed into a square: what the decoder sees of it.
+
+        image: a path, bytes, a data URL, a PIL image or an array. ImageError says what is wrong with it.
+        """
+        runner = self._admit()
+        if runner.eyes is None or self.config.vision is None:
+            raise ImageError(NO_EYES)
+        views = look(image, self.config.vision.image)
+        number = runner.eyes.number(views.keys[0])
+        return encode(runner.eyes, self._thread, number, views.pixels[0])
 
     def close(self) -> None:
         """Cancel running answers and free the memory. Every later call is a PromptError."""
@@ -227,14 +258,29 @@ class Model(AbstractContextManager["Model"]):
                 self._requests.add(request)
             return self._runner
 
-    def _ids(self, prompt: Text) -> list[int]:
-        """What to compute, at least one id."""
+    def _text(self, prompt: Words) -> Text:
+        """What to compute, at least one id; PromptError or ImageError."""
         if isinstance(prompt, Prompt) and prompt.pixels is not None:
-            raise ImageError("this version reads text only: leave the pictures out")
+            return self._pictured(prompt, prompt.pixels)
         ids = self._encoded(prompt) if isinstance(prompt, str) else self._known(prompt)
         if not ids:
             raise PromptError("the prompt is empty: give at least one token")
-        return ids
+        return Text(ids)
+
+    def _pictured(self, prompt: Prompt, pixels: Floats) -> Text:
+        """A prompt whose soft tokens say which picture they belong to."""
+        eyes, soft, vision = self._admit().eyes, self.tokenizer.soft, self.config.vision
+        if eyes is None or soft is None or vision is None:
+            raise ImageError(NO_EYES)
+        if pixels.shape[1:] != (3, vision.image, vision.image):
+            raise ImageError(
+                f"this model wants pictures as float32 [n, 3, {vision.image}, {vision.image}], not "
+                f"{list(pixels.shape)}: let model.prompt make them"
+            )
+        numbers = [eyes.number(key) for key in prompt.keys]
+        self._known([token for token in prompt.ids if token != soft])
+        ids = numbered(prompt.ids, soft, numbers, eyes.tokens)
+        return Text(ids, dict(zip(numbers, pixels, strict=True)))
 
     def _encoded(self, text: str) -> list[int]:
         """Ids of a text behind <bos>. One that is far too long is refused before it is tokenised."""
@@ -268,8 +314,3 @@ def _stops(stop: str | Sequence[str]) -> StopStrings:
     if not isinstance(stop, str | Sequence) or isinstance(stop, bytes):
         raise PromptError(f"stop must be a string or a list of strings, not {type(stop).__name__}")
     return StopStrings(stop)
-
-
-def _check_no_pictures(pan_and_scan: bool) -> None:
-    if pan_and_scan:
-        raise ImageError("this version reads text only: leave pan_and_scan off")

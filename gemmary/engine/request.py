@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .eyes import Pixels
 from .sampling import Sampler
 
 Progress = Callable[[int, int], object]
@@ -26,12 +27,21 @@ class Constraint(Protocol):
         """Take the chosen token; True when nothing may follow."""
 
 
+@dataclass(frozen=True)
+class Text:
+    """Ids of which those below zero are pictures, and the pixels of these (eyes.py)."""
+
+    ids: list[int]
+    pixels: Pixels = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Request:
     """One text to continue: 1 to context - 1 ids, of which at most max_tokens more are made.
 
     A token of `stops` ends it. Setting `cancel`, from any thread, ends it within 0.1 s. `speculate`: whether
-    tokens may be guessed and then checked; that changes how long it takes and nothing else.
+    tokens may be guessed and then checked; that changes how long it takes and nothing else. `pixels`: the
+    pictures among the ids (eyes.py).
     """
 
     ids: list[int]
@@ -41,6 +51,7 @@ class Request:
     constraint: Constraint | None = None
     progress: Progress | None = None
     speculate: bool = True
+    pixels: Pixels = field(default_factory=dict)
     cancel: threading.Event = field(default_factory=threading.Event)
 
 

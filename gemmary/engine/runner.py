@@ -16,6 +16,7 @@ from ..errors import MemoryBudgetError
 from ..model.pages import Pages, Sequence
 from ..model.text import Decoder, Text, hidden
 from ..ops.contract import Ints, LayerPages, Want, pack
+from .eyes import Eyes, Pixels, numbers_in
 from .prefix import Snapshots
 from .speculation import Experience
 from .thread import Cancelled
@@ -33,7 +34,8 @@ class Runner:
     """Steps of one decoder over the sequences of running requests, and the snapshots between requests.
 
     context: tokens that a text may have. chunk: tokens that a step of prefill should have, so that a layer of
-    it takes a fraction of a second. drafter: a smaller model that guesses, if there is one. free, bound: what
+    it takes a fraction of a second. drafter: a smaller model that guesses, if there is one. eyes: what
+    encodes pictures, if the model can see. free, bound: what
     speculation has learned, with answers that are free and such as a constraint binds.
     """
 
@@ -46,6 +48,7 @@ class Runner:
         self.pages = Pages(decoder.ops, config, capacity)
         self.snapshots = Snapshots(self.pages, _SNAPSHOTS)
         self.drafter: Drafter | None = None
+        self.eyes: Eyes | None = None
         self.free, self.bound = Experience(), Experience()
         self._active: list[Sequence] = []  # oldest first
 
@@ -59,9 +62,21 @@ class Runner:
     def start(self, ids: Ids[int], sequence: Sequence) -> int:
         """Admit an empty sequence. It gets the longest remembered beginning of `ids`; the length of that."""
         found = self.snapshots.start(ids)
+        cut = self.eyes.inside(ids, found.length) if self.eyes else 0
+        if cut:  # a picture is run as a whole
+            found = self._shorter(found, found.length - cut)
         sequence.length, sequence.tables = found.length, found.tables
         self._active.append(sequence)
         return sequence.length
+
+    def part(self, ids: Ids[int], start: int) -> Ids[int]:
+        """The next chunk of a prompt that is read up to `start`: about `chunk` tokens, no picture cut."""
+        end = min(start + self.chunk, len(ids))
+        return ids[start : self.eyes.whole(ids, end) if self.eyes else end]
+
+    def ready(self, ids: Ids[int], pixels: Pixels) -> bool:
+        """Whether a step of `ids` can be run. If not, a part of a picture was encoded: ask again."""
+        return self.eyes is None or self.eyes.ready(numbers_in(ids), pixels)
 
     def keep(self, ids: Ids[int], sequence: Sequence) -> None:
         """Remember the committed part of `sequence`, whose tokens are the first of `ids`."""
@@ -85,8 +100,8 @@ class Runner:
             self.pages.truncate(sequence, sequence.length)
             raise
         self.accept(sequence, len(ids))
-        if len(ids) == self.chunk:
-            self._adapt(time.perf_counter() - started)
+        if len(ids) >= self.chunk:
+            self._adapt(len(ids), time.perf_counter() - started)
         return states
 
     def ahead(
@@ -106,6 +121,8 @@ class Runner:
         step = replace(
             pack([ids], [sequence.length + behind], list(rows)), pages=self.pages.table([sequence])
         )
+        if self.eyes is not None and min(ids) < 0:
+            step = self.eyes.spliced(step)
         return hidden(self.decoder, step, _watched(self.pages.layers, cancel))
 
     def accept(self, sequence: Sequence, count: int) -> None:
@@ -129,8 +146,16 @@ class Runner:
         """Logits of hidden states, as wanted."""
         return self.decoder.ops.head(states, self.decoder.table, want)
 
-    def _adapt(self, seconds: float) -> None:
-        fitting = self.chunk * _LAYER_SECONDS * self.config.layers / seconds
+    def _shorter(self, sequence: Sequence, length: int) -> Sequence:
+        """A fork rolled back, or an empty one where the window has passed."""
+        if not self.pages.can_truncate(sequence, length):
+            self.pages.release(sequence)
+            return Sequence()
+        self.pages.truncate(sequence, length)
+        return sequence
+
+    def _adapt(self, count: int, seconds: float) -> None:
+        fitting = count * _LAYER_SECONDS * self.config.layers / seconds
         self.chunk = int(np.clip(fitting, _MIN_CHUNK, MAX_CHUNK))
 
     def _reserve(self, sequence: Sequence, count: int) -> None:

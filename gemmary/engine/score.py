@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import PromptError
 from ..model.pages import Sequence
 from ..ops.contract import Floats, Full, Ints, Scored, Targets, Want
+from .request import Text
 from .runner import Runner
 from .sampling import NotFiniteError
 from .thread import Cancelled, EngineThread
@@ -31,22 +32,24 @@ class Score:
         return sum(self.logprobs)
 
 
-def row_logits(runner: Runner, thread: EngineThread, ids: list[int], rows: list[int]) -> Floats:
-    """Logits float32 [len(rows), V] after the tokens `rows` of a text, each from 0 to len(ids) - 1."""
+def row_logits(runner: Runner, thread: EngineThread, text: Text, rows: list[int]) -> Floats:
+    """Logits float32 [len(rows), V] after the tokens `rows` of a text, each from 0 to its length - 1."""
     out = np.empty((len(rows), runner.config.vocab), np.float32)
-    for inside, logits in _answers(runner, thread, ids, np.array(rows, np.int32), lambda _: Full()):
+    for inside, logits in _answers(runner, thread, text, np.array(rows, np.int32), lambda _: Full()):
         out[inside] = logits
     return out
 
 
-def score(runner: Runner, thread: EngineThread, ids: list[int], continuation: list[int]) -> Score:
-    """Score `continuation` behind `ids`. NotFiniteError when the model computes NaN."""
+def score(runner: Runner, thread: EngineThread, text: Text, continuation: list[int]) -> Score:
+    """Score `continuation` behind a text. NotFiniteError when the model computes NaN."""
     targets = np.array(continuation, np.int32)
-    rows = np.arange(len(ids) - 1, len(ids) + len(targets) - 1, dtype=np.int32)
+    length = len(text.ids)
+    rows = np.arange(length - 1, length + len(targets) - 1, dtype=np.int32)
+    whole = Text([*text.ids, *continuation], text.pixels)
     logprobs: list[float] = []
     greedy = True
     found: Scored
-    for inside, found in _answers(runner, thread, [*ids, *continuation], rows, lambda i: Targets(targets[i])):
+    for inside, found in _answers(runner, thread, whole, rows, lambda i: Targets(targets[i])):
         if not np.isfinite(found.lse).all():
             raise NotFiniteError
         logprobs += (found.logits.astype(np.float64) - found.lse).tolist()
@@ -55,14 +58,16 @@ def score(runner: Runner, thread: EngineThread, ids: list[int], continuation: li
 
 
 def _answers(
-    runner: Runner, thread: EngineThread, ids: list[int], rows: Ints, want: Callable[[Ints], Want]
+    runner: Runner, thread: EngineThread, text: Text, rows: Ints, want: Callable[[Ints], Want]
 ) -> Iterator[tuple[Ints, Any]]:
     """Step by step: places in `rows`, and what the head answers there to `want` of these places."""
     sequence, cancel = Sequence(), threading.Event()
 
     def step() -> tuple[Ints, Any]:
         start = sequence.length
-        part = ids[start : start + runner.chunk]
+        part = runner.part(text.ids, start)
+        if not runner.ready(part, text.pixels):
+            return np.zeros(0, np.int32), None
         inside = np.flatnonzero((rows >= start) & (rows < start + len(part))).astype(np.int32)
         states = runner.step(sequence, part, rows[inside] - start, cancel)
         return inside, runner.head(states, want(inside)) if len(inside) else None

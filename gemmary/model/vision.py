@@ -6,6 +6,7 @@ by averaging squares of them, a norm and one matrix. This file knows no device, 
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -116,14 +117,22 @@ def picture_step(pictures: int, patches: int) -> Step:
 
 def features(tower: Encoder, pixels: Floats) -> Array:
     """Soft tokens of pictures: float32 [n, 3, S, S] in -1..1 -> [n * tokens, width of the text]."""
-    config = tower.config
+    layers = encoding(tower, pixels)
+    while True:
+        try:
+            next(layers)
+        except StopIteration as done:
+            return done.value
 
-    def forward(staged: Any, _: object) -> Array:
-        x = tower.ops.patchify(pixels, tower.patch, tower.positions, config.patch)
-        for layer in tower.layers:
-            x = layer(x, staged)
-        pooled = tower.ops.pool(x, tower.norm, config.grid, config.side)
-        (soft,) = tower.ops.project(pooled, tower.soft_norm, (tower.projection,))
-        return soft
 
-    return tower.ops.run(forward, picture_step(len(pixels), config.patches), ())
+def encoding(tower: Encoder, pixels: Floats) -> Generator[None, None, Array]:
+    """The same layer by layer, for who wants to do something else in between; `features` is its result."""
+    config, ops = tower.config, tower.ops
+    staged = ops.stage(picture_step(len(pixels), config.patches))
+    x = ops.patchify(pixels, tower.patch, tower.positions, config.patch)
+    for layer in tower.layers:
+        yield
+        x = layer(x, staged)
+    pooled = ops.pool(x, tower.norm, config.grid, config.side)
+    (soft,) = ops.project(pooled, tower.soft_norm, (tower.projection,))
+    return soft

@@ -91,7 +91,8 @@ def packed_tower(vision: VisionCheckpoint, element: str = "INT8") -> eyes.Tower:
 
     def linear(name: str, bias: Floats | None) -> Any:
         tensor = tensors[name]
-        packed = pack_linear(team(), memory, tensor, bias, element)
+        rows, columns = tensor.shape
+        packed = pack_linear(team(), memory, tensor.format, tensor.raw, rows, columns, bias, element)
         release(tensor.raw)
         return packed
 

@@ -1,0 +1,144 @@
+"""Pictures in running texts: which is which, and what the tower makes of each, computed once.
+
+In the engine a text is a list of ids in which a soft token of picture n is -1 - n. So all that compares,
+cuts and remembers texts (snapshots, chunks, guesses) tells pictures apart without knowing about them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Generator, Mapping
+from collections.abc import Sequence as Ids
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import PromptError
+from ..model.vision import Encoder, encoding
+from ..ops.contract import Floats, Step
+from .thread import EngineThread
+
+FEATURE_BYTES = 256 << 20  # of remembered features: a hundred pictures at 4B
+_KNOWN = 1 << 16  # pictures that have a number; one that comes back later than that counts as new
+
+Pixels = Mapping[int, Floats]  # by the number of the picture: float32 [3, S, S]
+
+
+def numbers_in(ids: Ids[int]) -> list[int]:
+    """The pictures of a text, in order."""
+    return list(OrderedDict.fromkeys(-1 - token for token in ids if token < 0))
+
+
+def numbered(ids: Ids[int], soft: int, numbers: Ids[int], tokens: int) -> list[int]:
+    """Ids whose soft tokens become -1 - number, picture by picture, `tokens` in a row each.
+
+    PromptError where there are not as many pictures as soft tokens want.
+    """
+    text, left, place = [int(token) for token in ids], list(numbers), 0
+    while soft in text[place:]:
+        place = text.index(soft, place)
+        if not left or text[place : place + tokens] != [soft] * tokens:
+            break
+        text[place : place + tokens] = [-1 - left.pop(0)] * tokens
+    if left or soft in text:
+        raise PromptError(
+            f"the prompt has {ids.count(soft)} soft tokens, and {len(numbers)} pictures of {tokens} in a row "
+            "each: let model.prompt make it"
+        )
+    return text
+
+
+def encode(eyes: Eyes, thread: EngineThread, number: int, pixels: Floats) -> Floats:
+    """The features of a picture, [tokens, D]."""
+
+    def features() -> Floats | None:
+        return eyes.features(number).copy() if eyes.ready([number], {number: pixels}) else None
+
+    while (found := thread.run(features)) is None:
+        pass
+    return found
+
+
+class Eyes:
+    """A tower with the features of the latest pictures. All but `number` belongs to the engine thread."""
+
+    def __init__(self, tower: Encoder, limit: int = FEATURE_BYTES) -> None:
+        """`limit`: bytes of features that are kept."""
+        self.tokens = tower.config.tokens
+        self._tower = tower
+        self._limit = limit
+        self._numbers: OrderedDict[bytes, int] = OrderedDict()
+        self._next = 0
+        self._lock = threading.Lock()
+        self._features: OrderedDict[int, Floats] = OrderedDict()  # least recently used first
+        self._running: tuple[int, Generator[None, None, Any]] | None = None
+
+    def number(self, key: bytes) -> int:
+        """The number of a picture, by a digest of all that its pixels depend on. Any thread may ask."""
+        with self._lock:
+            if key not in self._numbers:
+                self._numbers[key] = self._next
+                self._next += 1
+            self._numbers.move_to_end(key)
+            if len(self._numbers) > _KNOWN:
+                self._numbers.popitem(last=False)
+            return self._numbers[key]
+
+    def ready(self, numbers: Ids[int], pixels: Pixels) -> bool:
+        """Whether the features of these pictures are there. If not, a layer is computed: ask again."""
+        for number in numbers:
+            if number in self._features:
+                self._features.move_to_end(number)
+        missing = [number for number in numbers if number not in self._features]
+        if not missing:
+            return True
+        if self._running is None:
+            self._running = missing[0], encoding(self._tower, pixels[missing[0]][None])
+        number, layers = self._running
+        self._running = None  # also when this fails
+        try:
+            next(layers)
+            self._running = number, layers
+        except StopIteration as done:
+            self._keep(number, np.asarray(done.value, np.float32), numbers)
+        return False
+
+    def abandon(self, pixels: Pixels) -> None:
+        """Nobody waits for these pictures any more."""
+        if self._running is not None and self._running[0] in pixels:
+            self._running = None
+
+    def features(self, number: int) -> Floats:
+        """Soft tokens [tokens, D] of a picture that is ready."""
+        return self._features[number]
+
+    def whole(self, ids: Ids[int], end: int) -> int:
+        """The first place from `end` on where no picture of a text is cut."""
+        inside = self.inside(ids, end)
+        return end + self.tokens - inside if inside else end
+
+    def inside(self, ids: Ids[int], place: int) -> int:
+        """How many tokens of a picture stand before `place`, if `place` cuts it; else 0."""
+        first = place
+        while first and ids[first - 1] < 0 and ids[first - 1] == ids[place - 1]:
+            first -= 1
+        return (place - first) % self.tokens
+
+    def spliced(self, step: Step) -> Step:
+        """The step with the features of its pictures, which are ready and whole."""
+        soft = step.ids < 0
+        numbers = (-1 - step.ids[soft]).reshape(-1, self.tokens)
+        block = step.block.copy()
+        block[soft] = np.repeat(np.arange(len(numbers), dtype=np.int32), self.tokens)
+        features = np.concatenate([self._features[int(number)] for number in numbers[:, 0]])
+        return replace(step, ids=np.where(soft, 0, step.ids), block=block, soft=features)
+
+    def _keep(self, number: int, features: Floats, wanted: Ids[int]) -> None:
+        self._features[number] = features
+        kept = sum(array.nbytes for array in self._features.values())
+        for old in [old for old in self._features if old not in wanted]:
+            if kept <= self._limit:
+                break
+            kept -= self._features.pop(old).nbytes
