@@ -102,7 +102,7 @@ class Eyes:
             next(layers)
             self._running = number, layers
         except StopIteration as done:
-            self._keep(number, np.asarray(done.value, np.float32), numbers)
+            self._keep(number, np.array(done.value, np.float32), numbers)
         return False
 
     def abandon(self, pixels: Pixels) -> None:

@@ -87,7 +87,8 @@ def packed_tower(vision: VisionCheckpoint, element: str = "INT8") -> eyes.Tower:
     from ..ops.numba.table import NumbaOps
     from ..ops.numba.tower import pack_linear
 
-    ops, memory, config, tensors = NumbaOps(), WeightMemory(), vision.config, vision.tensors
+    ops = NumbaOps("F32" if element == "F32" else "F16")
+    memory, config, tensors = WeightMemory(), vision.config, vision.tensors
 
     def linear(name: str, bias: Floats | None) -> Any:
         tensor = tensors[name]

@@ -92,7 +92,7 @@ class NumbaOps:
 
     def run(self, forward: Forward, step: Step, kvs: Iterable[LayerPages | None]) -> Floats:
         if not self._replay or len(step.ids) > RECORDED or step.soft is not None or (step.block >= 0).any():
-            return self._settled(forward(self.stage(step), kvs))
+            return forward(self.stage(step), kvs)
         stores = list(kvs)
         key = (len(step.ids), len(step.starts), len(step.rows), team().threads, id(stores[0]))
         recording = self._recordings.get(key)
@@ -127,15 +127,12 @@ class NumbaOps:
             self._recording.embed = fill
         return x
 
-    def _settled(self, result: Floats | Projected) -> Floats:
-        """The result of a forward pass, computed if it was not yet."""
-        return result.computed(self._step) if isinstance(result, Projected) else result
-
     def project(self, x: Floats, norm: Norm, linears: tuple[Any, ...]) -> tuple[Any, ...]:
         step, (tokens, columns) = self._step, x.shape
         if isinstance(linears[0], TowerLinear):
-            single = len(linears) == 1
-            return (Projected(x, norm, linears[0]),) if single else tower.project(step, x, norm, linears)
+            if len(linears) == 1 and linears[0].bias is not None:  # into the feed-forward; see `merge`
+                return (Projected(x, norm, linears[0]),)
+            return tower.project(step, x, norm, linears)
         h = step.arena.take(x.shape)
         codes = _codes(step, tokens, columns) if any(linear.quantized for linear in linears) else None
         step.tape.add(

@@ -1,0 +1,210 @@
+"""Pictures through the public face: what transformers computes, and the laws of bits with pictures in texts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gemmary
+from gemmary.engine import eyes
+from gemmary.errors import ImageError, PromptError
+from gemmary.inputs.crops import PanAndScan
+from gemmary.inputs.prompt import Prompt
+from tests.parity.sharp import distance
+from tests.parity.test_transformers import LIMIT
+from tests.parity.towers import SOFT, hf_features
+
+from .seeing import EYES, asked, build, expected, load, picture
+
+GREEDY = {"temperature": 0, "max_tokens": 12}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("seeing")
+    return folder, build(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(built: tuple[Path, Any]) -> Path:
+    return built[0]
+
+
+@pytest.fixture(scope="module")
+def reference(built: tuple[Path, Any]) -> Any:
+    return built[1]
+
+
+@pytest.fixture
+def model(folder: Path) -> Iterator[gemmary.Model]:
+    with load(folder) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module", params=["cpu", "torch"])
+def exact(request: pytest.FixtureRequest, folder: Path) -> Iterator[gemmary.Model]:
+    with load(folder, device=request.param, dtype="float32") as loaded:
+        yield loaded
+
+
+CHATS: dict[str, list[dict[str, Any]]] = {
+    "one": asked(1),
+    "two together": asked(1, 2),
+    "the same twice": asked(3, 3),
+    "five": asked(1, 2, 3, 4, 5),
+    "an earlier turn": [*asked(1), {"role": "assistant", "content": "a word" * 12}, *asked(2)[:1]],
+    "beyond the window": [*asked(1, question="tell me more about that " * 3)],
+}
+
+
+@pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS)
+def test_logits_are_those_of_transformers(exact: gemmary.Model, reference: Any, chat: Any) -> None:
+    prompt = exact.prompt(chat)
+    assert distance(exact.logits(prompt), expected(reference, prompt)) < LIMIT
+
+
+def test_pan_and_scan_is_that_of_transformers(exact: gemmary.Model, reference: Any) -> None:
+    wide = [{"role": "user", "content": [{"type": "image", "image": picture(6, (40, 120))}]}]
+    prompt = exact.prompt(wide, pan_and_scan=PanAndScan(min_crop=16))
+    assert prompt.pixels is not None and len(prompt.pixels) == 4
+    assert distance(exact.logits(prompt), expected(reference, prompt)) < LIMIT
+
+
+def test_encode_image_gives_the_features(exact: gemmary.Model, reference: Any) -> None:
+    pixels = exact.prompt(asked(7)).pixels
+    found = exact.encode_image(picture(7))
+    assert found.shape == (EYES.tokens, 64)
+    assert distance(found, hf_features(reference, pixels)) < LIMIT
+
+
+def logits(model: gemmary.Model, chat: Any, chunk: int) -> np.ndarray:
+    runner = model._runner
+    assert runner is not None
+    runner.chunk = chunk
+    runner.snapshots.clear()
+    return model.logits(model.prompt(chat))
+
+
+@pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS)
+def test_chunks_do_not_change_bits(model: gemmary.Model, chat: Any) -> None:
+    whole = logits(model, chat, 500)
+    for chunk in (8, 15, 40):
+        np.testing.assert_array_equal(logits(model, chat, chunk), whole)
+
+
+def test_a_second_question_costs_no_second_look(
+    model: gemmary.Model, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    encoding = eyes.encoding
+    monkeypatch.setattr(eyes, "encoding", lambda *args: looks.append(1) or encoding(*args))
+    model.chat(asked(1, 2), **GREEDY)
+    assert len(looks) == 2
+    again = model.chat(asked(1, 2, question="and why"), **GREEDY)
+    assert again.usage.cached_tokens > 2 * EYES.tokens
+    elsewhere = model.chat(asked(2, question="another text"), **GREEDY)
+    assert len(looks) == 2
+    with load(folder) as fresh:
+        assert fresh.chat(asked(1, 2, question="and why"), **GREEDY).ids == again.ids
+        assert fresh.chat(asked(2, question="another text"), **GREEDY).ids == elsewhere.ids
+
+
+def test_another_picture_is_another_text(model: gemmary.Model, folder: Path) -> None:
+    first, second = (model.logits(model.prompt(asked(seed)), [-1]) for seed in (1, 2))
+    assert np.abs(first - second).max() > 0.1
+    reply = model.chat(asked(1), **GREEDY)
+    other = model.chat(asked(2), **GREEDY)
+    assert other.usage.cached_tokens < len(model.prompt(asked(1)).ids) - EYES.tokens
+    with load(folder) as fresh:
+        assert fresh.chat(asked(2), **GREEDY).ids == other.ids != reply.ids
+
+
+def test_turns_with_pictures_continue(model: gemmary.Model, folder: Path) -> None:
+    chat = asked(1)
+    for seed in (2, 3):
+        reply = model.chat(chat, **GREEDY)
+        chat = [*chat, dict(reply.message), *asked(seed, question="and this one")]
+    last = model.chat(chat, logprobs=3, **GREEDY)
+    with load(folder) as fresh:
+        alone = fresh.chat(chat, logprobs=3, **GREEDY)
+    assert (last.ids, last.logprobs) == (alone.ids, alone.logprobs)
+    assert last.usage.cached_tokens > alone.usage.cached_tokens == 0
+
+
+def test_streams_with_pictures_do_not_disturb_each_other(model: gemmary.Model) -> None:
+    chats = [asked(seed, seed + 1, question=f"number {seed}") for seed in range(6)]
+    alone = [model.chat(chat, seed=1, max_tokens=20).ids for chat in chats]
+    runner = model._runner
+    assert runner is not None
+    model._thread.run(runner.snapshots.clear)
+    runner.eyes = model._thread.run(lambda: eyes.Eyes(runner.eyes._tower, limit=1))  # nothing is remembered
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda chat: model.chat(chat, seed=1, max_tokens=20).ids, chats))
+    assert together == alone
+
+
+def test_guesses_and_penalties_do_not_meet_pictures(model: gemmary.Model) -> None:
+    chat = asked(1, 1, 1, question="a b a b a b a b")
+    for options in ({}, {"repeat_penalty": 1.2}):
+        plain = model.chat(chat, seed=3, max_tokens=60, speculate=False, **options)
+        assert model.chat(chat, seed=3, max_tokens=60, **options).ids == plain.ids
+
+
+def test_cancelled_while_a_picture_is_encoded(model: gemmary.Model) -> None:
+    seen: list[int] = []
+    stream = model.chat(asked(9), stream=True, progress=lambda done, total: seen.append(done) or len(seen) < 3)
+    pieces = list(stream)
+    assert pieces[-1].finish_reason == "cancelled"
+    assert model.chat(asked(8), **GREEDY).ids  # nothing is left half done
+
+
+def test_a_picture_can_be_the_end_of_a_prompt(model: gemmary.Model) -> None:
+    prompt = model.prompt(asked(1))
+    ids = prompt.ids[: len(prompt.ids) - prompt.ids[::-1].index(SOFT)]
+    cut = Prompt(ids, prompt.pixels, prompt.keys)
+    first = model.generate(cut, **GREEDY)
+    assert model.generate(cut, **GREEDY).ids == first.ids
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_soft_tokens_and_pictures_must_match(model: gemmary.Model, count: int) -> None:
+    prompt = model.prompt(asked(1))
+    assert prompt.pixels is not None
+    with pytest.raises(PromptError, match="soft tokens"):
+        model.generate(Prompt(prompt.ids, prompt.pixels[:1].repeat(count, 0)), max_tokens=1)
+
+
+def test_pixels_of_another_size_are_refused(model: gemmary.Model) -> None:
+    prompt = model.prompt(asked(1))
+    with pytest.raises(ImageError, match="56"):
+        model.generate(Prompt(prompt.ids, np.zeros((1, 3, 28, 28), np.float32)), max_tokens=1)
+
+
+def test_a_text_model_says_that_it_cannot_see() -> None:
+    with gemmary.load(context=512, threads=1) as blind:
+        for attempt in (lambda: blind.chat(asked(1)), lambda: blind.encode_image(picture(1))):
+            with pytest.raises(ImageError, match="reads text only"):
+                attempt()
+
+
+def test_closing_ends_an_encoding(folder: Path) -> None:
+    model = load(folder)
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            model.chat(asked(1, 2, 3, 4))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    model.close()
+    thread.join(20)
+    assert not thread.is_alive()
