@@ -55,8 +55,8 @@ def load(
     threads: None for all cores.
     dtype: "float32" expands the weights and leaves sqrt(width) unrounded; None: as the file stores them.
     draft: a smaller model with the same vocabulary, which guesses ahead; the answers stay the same.
-    cache: numbers of keys and values: "f16" (also None), "bf16", "f32", or "int8", which takes half the memory
-        and changes answers a little; None with dtype "float32": "f32".
+    cache: numbers of keys and values: "f16" (also None), "bf16", "f32", or "int8", which takes half the
+        memory and changes answers a little. None with dtype "float32": "f32".
     mmproj, adapter: for pictures and LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
