@@ -56,10 +56,7 @@ Draft = Annotated[
 ]
 Cache = Annotated[
     str | None,
-    typer.Option(
-        metavar="f16|bf16|f32|int8",
-        help="Numbers of keys and values: f16 if not said; int8 takes half the memory.",
-    ),
+    typer.Option(metavar="FORMAT", help="Of keys and values: f16, bf16, f32; int8 takes half the memory."),
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Cores to use; all if not said.")]
 Json = Annotated[bool, typer.Option("--json", help="One answer as JSON, with counts and times.")]

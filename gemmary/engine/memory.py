@@ -98,7 +98,7 @@ def number_bytes(config: Config, cache: str) -> float:
 
 def check_cache(cache: object) -> None:
     """PromptError unless it is None or one of `CACHES`."""
-    if cache is not None and cache not in CACHES:
+    if cache is not None and not (isinstance(cache, str) and cache in CACHES):
         raise PromptError(f'cache must be "f16", "bf16", "f32" or "int8", not {cache!r}')
 
 
