@@ -14,7 +14,18 @@ from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.hub import bundled, locate
 from ..weights.vocabulary import Vocabulary
 from .drafter import Drafter, build_drafter
-from .memory import Estimate, check_context, choose_context, estimate_memory, machine_memory, pool_pages
+from .memory import (
+    CACHES,
+    Cache,
+    Estimate,
+    check_cache,
+    check_context,
+    choose_context,
+    estimate_memory,
+    machine_memory,
+    number_bytes,
+    pool_pages,
+)
 from .model import Model
 from .runner import Runner
 from .sampling import check_whole
@@ -32,6 +43,8 @@ def load(
     threads: int | None = None,
     dtype: Literal["float32"] | None = None,
     draft: str | Path | None = None,
+    *,
+    cache: Cache | None = None,
 ) -> Model:
     """Load a Gemma 3 model.
 
@@ -42,11 +55,16 @@ def load(
     threads: None for all cores.
     dtype: "float32" expands the weights and leaves sqrt(width) unrounded; None: as the file stores them.
     draft: a smaller model with the same vocabulary, which guesses ahead; the answers stay the same.
+    cache: numbers of keys and values: "f16" (also None), "bf16", "f32", or "int8", which takes half the
+        memory and changes answers a little. None with dtype "float32": "f32".
     mmproj, adapter: for pictures and LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
     """
     _check_arguments(device, mmproj, adapter, threads, dtype)
+    check_cache(cache)
+    if cache is not None and device == "torch":
+        raise PromptError('the reference keeps float32: leave cache out, or use device="cpu"')
     if draft is not None and device == "torch":
         raise PromptError('the reference does not guess ahead: leave draft out, or use device="cpu"')
     if context is not None:
@@ -55,19 +73,20 @@ def load(
     config, memory = checkpoint.config, machine_memory()
     expand = dtype is not None or device == "torch"
     weights = 4 * checkpoint.parameters if expand else _packed_bytes(checkpoint)
-    number = 4 if expand else 2  # bytes of a key's or value's number
+    kept = cache or ("f32" if expand else "f16")
+    number = number_bytes(config, kept)
     tokens = choose_context(config, weights, context, memory, number)
     if device == "torch":
         thread, packing = _torch_decoder(checkpoint)
     else:
-        thread, packing = _cpu_decoder(checkpoint, threads, expand)
+        thread, packing = _cpu_decoder(checkpoint, threads, expand, CACHES[kept])
     try:
         tokenizer = read_tokenizer(checkpoint)  # while the engine thread packs weights
         decoder = packing.result()
         capacity = pool_pages(config, tokens, memory - weights, number)
         runner = thread.run(lambda: Runner(decoder, config, tokens, capacity))
         if draft is not None:
-            left = memory - weights - estimate_memory(config, 0, tokens).total
+            left = memory - weights - estimate_memory(config, 0, tokens, number=number).total
             runner.drafter = _drafter(draft, tokenizer, thread, tokens, left)
     except BaseException:
         thread.close()
@@ -75,19 +94,26 @@ def load(
     return Model(runner, tokenizer, thread)
 
 
-def estimate(source: str | Path | None = None, context: int | None = None, batch: int = 1) -> Estimate:
+def estimate(
+    source: str | Path | None = None,
+    context: int | None = None,
+    batch: int = 1,
+    *,
+    cache: Cache | None = None,
+) -> Estimate:
     """Bytes that a model will take, from its headers alone: weights, pages of `batch` texts, scratch.
 
-    context: tokens a text (None: all that the model has). Nothing is loaded.
+    context: tokens a text (None: all that the model has). cache: as in `load`. Nothing is loaded.
     """
+    check_cache(cache)
     check_whole("batch", batch, 1)
     if context is not None:
         check_whole("context", context, 1)
     checkpoint = open_checkpoint(_path(source))
     check_context(checkpoint.config, context)
-    return estimate_memory(
-        checkpoint.config, _packed_bytes(checkpoint), context or checkpoint.config.context, batch
-    )
+    config = checkpoint.config
+    number = number_bytes(config, cache or "f16")
+    return estimate_memory(config, _packed_bytes(checkpoint), context or config.context, batch, number)
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -145,13 +171,13 @@ def _path(source: str | Path | None) -> Path:
 
 
 def _cpu_decoder(
-    checkpoint: Checkpoint, threads: int | None, expand: bool
+    checkpoint: Checkpoint, threads: int | None, expand: bool, pages: str
 ) -> tuple[EngineThread, Future[Decoder]]:
     from ..ops.numba.machine import prepare
     from ..weights.assemble import packed_text
 
     thread = EngineThread(lambda: prepare(threads))
-    return thread, thread.later(lambda: packed_text(checkpoint, expand))
+    return thread, thread.later(lambda: packed_text(checkpoint, expand, pages))
 
 
 def _torch_decoder(checkpoint: Checkpoint) -> tuple[EngineThread, Future[Decoder]]:
