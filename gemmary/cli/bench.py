@@ -48,6 +48,7 @@ def bench(
     against: Against = None,
     budget: Budget = 120,
     threads: flags.Threads = None,
+    cache: flags.Cache = None,
     json: Json = False,
 ) -> None:
     """How fast this machine runs Gemma 3: reading, writing, memory, for each size that fits.
@@ -62,9 +63,11 @@ def bench(
     gemmary bench --size 1b --against llama.cpp    beside llama.cpp, where it is installed
     """
     from ..engine import peer, survey
+    from ..engine.memory import check_cache
     from .report import as_json, machine, show
 
-    rows = _rows(model, size or [], layout, table)
+    check_cache(cache)
+    rows = _rows(model, size or [], layout, table, cache or "f16")
     if against not in (None, peer.NAME):
         raise typer.BadParameter(f"--against knows {peer.NAME}, not {against!r}")
     python = peer.find() if against else None
@@ -97,7 +100,7 @@ def _teller(wait: Waiting) -> Callable[[str, str], None]:
     return tell
 
 
-def _rows(model: str | None, sizes: list[str], layout: str, table: str) -> list[Row]:
+def _rows(model: str | None, sizes: list[str], layout: str, table: str, cache: str) -> list[Row]:
     """What to measure."""
     from ..engine import survey
     from ..weights.synthetic import Layout
@@ -106,7 +109,7 @@ def _rows(model: str | None, sizes: list[str], layout: str, table: str) -> list[
         raise typer.BadParameter("name a model or sizes, not both")
     if model is not None:
         name = Path(model).name if Path(model).expanduser().exists() else model
-        return [survey.file_row(name, _located(model))]
+        return [survey.file_row(name, _located(model), cache)]
     for name in sizes:
         if name not in SIZES:
             raise typer.BadParameter(f"there is no size {name!r}; there are {', '.join(SIZES)}")
@@ -114,7 +117,7 @@ def _rows(model: str | None, sizes: list[str], layout: str, table: str) -> list[
         if value not in known:
             raise typer.BadParameter(f"{option} is {' or '.join(known)}, not {value!r}")
     formats = Layout(_FORMATS[layout], _FORMATS[table])
-    return [survey.random_row(name, formats) for name in sizes or survey.sizes()]
+    return [survey.random_row(name, formats, cache) for name in sizes or survey.sizes()]
 
 
 def _located(model: str) -> Path:

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import asdict
 from json import dumps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from . import flags
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from ..engine.memory import Cache
     from ..engine.model import Model
     from .speaking import Spoken
 
@@ -34,6 +35,7 @@ def chat(
     context: flags.Context = None,
     threads: flags.Threads = None,
     draft: flags.Draft = None,
+    cache: flags.Cache = None,
     json: flags.Json = False,
     verbose: flags.Verbose = False,
 ) -> None:
@@ -53,7 +55,9 @@ def chat(
     question = _question(prompt)
     from .opening import find, load
 
-    loaded = load(find(model), context, threads, None if draft is None else find(draft))
+    loaded = load(
+        find(model), context, threads, None if draft is None else find(draft), cast("Cache | None", cache)
+    )
     if question is not None:
         _answer(loaded, _messages(system, question), settings, json, verbose)
     else:

@@ -54,6 +54,10 @@ Draft = Annotated[
         help="A smaller model with the same vocabulary that guesses ahead; the answer stays the same.",
     ),
 ]
+Cache = Annotated[
+    str | None,
+    typer.Option(metavar="FORMAT", help="Of keys and values: f16, bf16, f32; int8 takes half the memory."),
+]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Cores to use; all if not said.")]
 Json = Annotated[bool, typer.Option("--json", help="One answer as JSON, with counts and times.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Speed and tokens, on stderr.")]

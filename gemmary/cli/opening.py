@@ -11,6 +11,7 @@ from .preparing import preparing
 from .terminal import Waiting, confirm, download_progress, interactive, note
 
 if TYPE_CHECKING:
+    from ..engine.memory import Cache
     from ..engine.model import Model
 
 TALK = 8192  # tokens: the context that an offer counts memory for
@@ -65,13 +66,19 @@ def memory(reference: Reference) -> str:
     return f"{_gigabytes(needed)} with a context of {TALK:,} tokens; {enough} {_gigabytes(there)}"
 
 
-def load(path: Path, context: int | None, threads: int | None, draft: Path | None = None) -> Model:
+def load(
+    path: Path,
+    context: int | None,
+    threads: int | None,
+    draft: Path | None = None,
+    cache: Cache | None = None,
+) -> Model:
     """The model, ready to talk; `draft`: a smaller one that guesses for it."""
     with Waiting("Loading the model") as wait:
         from ..engine.load import load as load_model
 
         with preparing(wait):
-            return load_model(path, context=context, threads=threads, draft=draft)
+            return load_model(path, context=context, threads=threads, draft=draft, cache=cache)
 
 
 def _gigabytes(count: int) -> str:

@@ -16,7 +16,18 @@ from ..weights.hub import bundled, locate
 from ..weights.vocabulary import Vocabulary
 from .drafter import Drafter, build_drafter
 from .eyes import Eyes
-from .memory import Estimate, check_context, choose_context, estimate_memory, machine_memory, pool_pages
+from .memory import (
+    CACHES,
+    Cache,
+    Estimate,
+    check_cache,
+    check_context,
+    choose_context,
+    estimate_memory,
+    machine_memory,
+    number_bytes,
+    pool_pages,
+)
 from .model import Model
 from .runner import Runner
 from .sampling import check_whole
@@ -35,6 +46,8 @@ def load(
     threads: int | None = None,
     dtype: Literal["float32"] | None = None,
     draft: str | Path | None = None,
+    *,
+    cache: Cache | None = None,
 ) -> Model:
     """Load a Gemma 3 model.
 
@@ -46,11 +59,16 @@ def load(
     dtype: "float32" expands the weights and leaves sqrt(width) unrounded; None: as the file stores them.
     draft: a smaller model with the same vocabulary, which guesses ahead; the answers stay the same.
     mmproj: the GGUF file with the picture half; None: the one beside a GGUF model, if there is one.
+    cache: numbers of keys and values: "f16" (also None), "bf16", "f32", or "int8", which takes half the
+        memory and changes answers a little. None with dtype "float32": "f32".
     adapter: for LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
     """
     _check_arguments(device, adapter, threads, dtype)
+    check_cache(cache)
+    if cache is not None and device == "torch":
+        raise PromptError('the reference keeps float32: leave cache out, or use device="cpu"')
     if draft is not None and device == "torch":
         raise PromptError('the reference does not guess ahead: leave draft out, or use device="cpu"')
     if context is not None:
@@ -59,12 +77,13 @@ def load(
     config, memory = checkpoint.config, machine_memory()
     expand = dtype is not None or device == "torch"
     weights = _expanded_bytes(checkpoint) if expand else _packed_bytes(checkpoint)
-    number = 4 if expand else 2  # bytes of a key's or value's number
+    kept = cache or ("f32" if expand else "f16")
+    number = number_bytes(config, kept)
     tokens = choose_context(config, weights, context, memory, number)
     if device == "torch":
         thread, packing, seeing = _torch_halves(checkpoint)
     else:
-        thread, packing, seeing = _cpu_halves(checkpoint, threads, expand)
+        thread, packing, seeing = _cpu_halves(checkpoint, threads, expand, CACHES[kept])
     try:
         tokenizer = read_tokenizer(checkpoint)  # while the engine thread packs weights
         decoder = packing.result()
@@ -73,7 +92,7 @@ def load(
         if seeing is not None:
             runner.eyes = Eyes(seeing.result())
         if draft is not None:
-            left = memory - weights - estimate_memory(config, 0, tokens).total
+            left = memory - weights - estimate_memory(config, 0, tokens, number=number).total
             runner.drafter = _drafter(draft, tokenizer, thread, tokens, left)
     except BaseException:
         thread.close()
@@ -81,19 +100,26 @@ def load(
     return Model(runner, tokenizer, thread)
 
 
-def estimate(source: str | Path | None = None, context: int | None = None, batch: int = 1) -> Estimate:
+def estimate(
+    source: str | Path | None = None,
+    context: int | None = None,
+    batch: int = 1,
+    *,
+    cache: Cache | None = None,
+) -> Estimate:
     """Bytes that a model will take, from its headers alone: weights, pages of `batch` texts, scratch.
 
-    context: tokens a text (None: all that the model has). Nothing is loaded.
+    context: tokens a text (None: all that the model has). cache: as in `load`. Nothing is loaded.
     """
+    check_cache(cache)
     check_whole("batch", batch, 1)
     if context is not None:
         check_whole("context", context, 1)
     checkpoint = open_checkpoint(_path(source))
     check_context(checkpoint.config, context)
-    return estimate_memory(
-        checkpoint.config, _packed_bytes(checkpoint), context or checkpoint.config.context, batch
-    )
+    config = checkpoint.config
+    number = number_bytes(config, cache or "f16")
+    return estimate_memory(config, _packed_bytes(checkpoint), context or config.context, batch, number)
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -159,12 +185,12 @@ def _path(source: str | Path | None) -> Path:
     return locate(source)
 
 
-def _cpu_halves(checkpoint: Checkpoint, threads: int | None, expand: bool) -> Halves:
+def _cpu_halves(checkpoint: Checkpoint, threads: int | None, expand: bool, pages: str) -> Halves:
     from ..ops.numba.machine import prepare
     from ..weights.assemble import packed_text, packed_tower
 
     thread = EngineThread(lambda: prepare(threads))
-    packing: Future[Decoder] = thread.later(lambda: packed_text(checkpoint, expand))
+    packing: Future[Decoder] = thread.later(lambda: packed_text(checkpoint, expand, pages))
     seeing: Future[Encoder] | None = None
     if (vision := checkpoint.vision) is not None:
         seeing = thread.later(lambda: packed_tower(vision, "F32" if expand else "INT8"))

@@ -26,6 +26,7 @@ from ..weights.assemble import packed_text
 from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.synthetic import Layout, RandomTensors, random_checkpoint
 from .host import peak_memory
+from .memory import CACHES, Cache
 from .runner import MAX_CHUNK, Runner
 
 CONTEXT = 2048  # tokens that a text may have here, unless the job says otherwise
@@ -37,11 +38,17 @@ _NEVER = threading.Event()
 class Subject:
     """A loaded model, one text that grows, and timed work on it. Speeds include choosing each next token."""
 
-    def __init__(self, checkpoint: Checkpoint, context: int = CONTEXT, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        context: int = CONTEXT,
+        threads: int | None = None,
+        cache: Cache = "f16",
+    ) -> None:
         prepare(threads)
         tensors, config = checkpoint.tensors, checkpoint.config
         started = time.perf_counter()
-        decoder = packed_text(checkpoint)
+        decoder = packed_text(checkpoint, pages=CACHES[cache])
         self._runner = Runner(decoder, config, context, _capacity(config, context))
         self.load_seconds = time.perf_counter() - started
         if isinstance(tensors, RandomTensors):
@@ -161,7 +168,7 @@ def _subject(job: dict[str, Any]) -> Subject:
         checkpoint = open_checkpoint(job["path"])
     else:
         checkpoint = random_checkpoint(SIZES[job["size"]], Layout(job["body"], job["table"]))
-    return Subject(checkpoint, job.get("context") or CONTEXT, job.get("threads"))
+    return Subject(checkpoint, job.get("context") or CONTEXT, job.get("threads"), job.get("cache") or "f16")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from ..config import Config
 from ..errors import MemoryBudgetError, PromptError
@@ -15,6 +16,11 @@ from .runner import MAX_CHUNK
 _STEP = 1024  # a context that has to shrink stays at least this long
 _POOL_BYTES = 1 << 30  # pages beyond one whole text: other streams, and snapshots of earlier texts
 _KINDS = (GLOBAL, LOCAL)
+_SCALE = 4  # bytes, of a token's key or value of one head, in int8
+
+Cache = Literal["f16", "bf16", "f32", "int8"]
+# Formats of keys and values, and their names on the CPU engine.
+CACHES = {"f16": "F16", "bf16": "BF16", "f32": "F32", "int8": "I8"}
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,12 @@ class Estimate:
         return self.weights + self.pages + self.scratch
 
 
-def estimate_memory(config: Config, weights: int, context: int, batch: int = 1, number: int = 2) -> Estimate:
+def estimate_memory(
+    config: Config, weights: int, context: int, batch: int = 1, number: float = 2
+) -> Estimate:
     """Bytes for `batch` texts of `context` tokens; `weights` is the size of the packed tensors.
 
-    number: bytes of each number of a key or value.
+    number: bytes of each number of a key or value, as `number_bytes` says.
     """
     longest = longest_step(config)
     pages = sum(
@@ -67,7 +75,7 @@ def machine_memory() -> int:
     return total
 
 
-def choose_context(config: Config, weights: int, wanted: int | None, memory: int, number: int = 2) -> int:
+def choose_context(config: Config, weights: int, wanted: int | None, memory: int, number: float = 2) -> int:
     """The context to load with: the wanted one, or the largest that fits into `memory` bytes.
 
     PromptError when the model has no such context; MemoryBudgetError when the weights, or the wanted context,
@@ -91,6 +99,19 @@ def choose_context(config: Config, weights: int, wanted: int | None, memory: int
     return context
 
 
+def number_bytes(config: Config, cache: str) -> float:
+    """Bytes of a number of a key or value, with its share of a scale."""
+    if cache == "int8":
+        return 1 + _SCALE / config.head_dim
+    return 4 if cache == "f32" else 2
+
+
+def check_cache(cache: object) -> None:
+    """PromptError unless it is None or one of `CACHES`."""
+    if cache is not None and not (isinstance(cache, str) and cache in CACHES):
+        raise PromptError(f'cache must be "f16", "bf16", "f32" or "int8", not {cache!r}')
+
+
 def check_context(config: Config, wanted: int | None) -> None:
     """PromptError when a model has no context of `wanted` tokens."""
     if wanted is not None and wanted > config.context:
@@ -99,7 +120,7 @@ def check_context(config: Config, wanted: int | None) -> None:
         )
 
 
-def pool_pages(config: Config, context: int, memory: int, number: int = 2) -> tuple[int, int]:
+def pool_pages(config: Config, context: int, memory: int, number: float = 2) -> tuple[int, int]:
     """Pages (global, local) of an engine that has `memory` bytes for them.
 
     Room for one text of `context` tokens always, and for more streams and snapshots up to a gigabyte.

@@ -21,7 +21,7 @@ from ..weights.synthetic import Layout, RandomTensors
 from . import peer
 from .host import free_memory
 from .measure import STREAMS
-from .memory import estimate_memory
+from .memory import estimate_memory, number_bytes
 from .worker import Worker, measuring
 
 PREFILL, DECODE, BATCH, PAST = (
@@ -73,6 +73,7 @@ class Row:
     ours: Speeds = field(default_factory=Speeds)
     peer: Speeds | None = None
     left_out: str | None = None
+    cache: str = "f16"
 
     @property
     def read_speed(self) -> float | None:
@@ -83,7 +84,12 @@ class Row:
     def needed(self) -> int:
         """Bytes of memory that measuring takes."""
         tokens = PREFILL + ROUNDS * DECODE  # and about as many again in the batch
-        need = estimate_memory(self.config, self.weight_bytes, tokens, 2).total + PROGRAM
+        need = (
+            estimate_memory(
+                self.config, self.weight_bytes, tokens, 2, number_bytes(self.config, self.cache)
+            ).total
+            + PROGRAM
+        )
         return need + (self.random.table_bytes(self.config) if self.random else 0)
 
 
@@ -93,17 +99,24 @@ def sizes() -> list[str]:
     return [config.name for config in sorted(released, key=lambda config: config.parameters)]
 
 
-def random_row(size: str, layout: Layout) -> Row:
-    """A model of true shapes, random weights."""
+def random_row(size: str, layout: Layout, cache: str = "f16") -> Row:
+    """A model of true shapes, random weights. `cache`: numbers of keys and values."""
     config = SIZES[size]
-    return Row(size, str(layout), config, RandomTensors(config, layout).nbytes, layout)
+    nbytes = RandomTensors(config, layout).nbytes
+    return Row(size, _shown(str(layout), cache), config, nbytes, layout, cache=cache)
 
 
-def file_row(name: str, path: Path) -> Row:
+def file_row(name: str, path: Path, cache: str = "f16") -> Row:
     """A model on disk; ModelFileError or UnsupportedModelError as in `load`."""
     checkpoint = open_checkpoint(path)
     layout = _layout(checkpoint)
-    return Row(name, layout, checkpoint.config, checkpoint.tensors.nbytes, None, checkpoint.path)
+    nbytes, path = checkpoint.tensors.nbytes, checkpoint.path
+    return Row(name, _shown(layout, cache), checkpoint.config, nbytes, None, path, cache=cache)
+
+
+def _shown(layout: str, cache: str) -> str:
+    """The layout, and numbers of keys and values that are not the usual ones."""
+    return layout if cache == "f16" else f"{layout}, cache {cache}"
 
 
 @dataclass
@@ -184,7 +197,7 @@ class Survey:
             elif row.random:
                 job |= {"size": row.config.name, "body": row.random.body, "table": row.random.table}
             self.tell(row.name, f"loading {_gigabytes(row.weight_bytes)}")
-            sides = [(stack.enter_context(measuring(job)), row.ours)]
+            sides = [(stack.enter_context(measuring(job | {"cache": row.cache})), row.ours)]
             if self.python:
                 row.peer = Speeds()
                 sides.append((stack.enter_context(peer.llama(self.python, job)), row.peer))

@@ -65,11 +65,13 @@ class Pool:
         return bool(self._counts[page] > 1)
 
 
-def page_bytes(config: Config, kind: int, number: int = 2) -> int:
-    """Bytes of one page of a kind, over all its layers; `number`: bytes of each number of a key or value."""
+def page_bytes(config: Config, kind: int, number: float = 2) -> int:
+    """Bytes of one page of a kind, over all its layers; `number`: bytes of each number of a key or value, and
+    of its share of what else a page keeps.
+    """
     globals_ = len(config.global_layers or ())
     layers = globals_ if kind == GLOBAL else config.layers - globals_
-    return layers * 2 * config.kv_heads * config.head_dim * PAGE * number
+    return round(layers * 2 * config.kv_heads * config.head_dim * PAGE * number)
 
 
 def pages_needed(config: Config, kind: int, tokens: int, chunk: int) -> int:
@@ -94,8 +96,8 @@ class Pages:
     @property
     def bytes_used(self) -> int:
         """Bytes of the pages that sequences hold."""
-        number = self.layers[0].keys.itemsize
-        return sum(self._pools[kind].used * page_bytes(self.config, kind, number) for kind in KINDS)
+        layers = zip(self._kinds, self.layers, strict=True)
+        return sum(self._pools[kind].used * (x.keys[0].nbytes + x.values[0].nbytes) for kind, x in layers)
 
     def fork(self, sequence: Sequence) -> Sequence:
         """Another sequence with the same committed tokens; costs references, not copies."""

@@ -36,7 +36,7 @@ class SlowModel:
 
 FIND = opening.find
 opening.find = lambda name: Path("fake.gguf") if name is None else FIND(name)
-opening.load = lambda path, context, threads, draft: SlowModel()
+opening.load = lambda path, context, threads, draft, cache: SlowModel()
 
 if __name__ == "__main__":
     sys.argv[0] = "gemmary"

@@ -124,6 +124,16 @@ def test_every_size_is_measured_smallest_first_and_explained(run: Run, fake: typ
     assert "Google's 16-bit file, google/gemma-3-270m-it, is 536.2 MB" in plain
 
 
+def test_keys_and_values_in_another_format(run: Run, fake: type[Fake]) -> None:
+    """Ours only: llama.cpp keeps its own."""
+    code, out, _ = run("--size", "1b", "--cache", "int8", "--json", "--against", "llama.cpp")
+    assert code == 0
+    assert [job.get("cache") for job in fake.jobs] == ["int8", None]
+    assert json.loads(out)["rows"][0]["layout"] == "Q4_0, table Q8_0, cache int8"
+    code, out, _ = run("nano", "--cache", "bf16")
+    assert code == 0 and "nano (Q8_0, cache bf16): about" in out
+
+
 def test_what_does_not_fit_is_left_out_with_a_reason(
     run: Run, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:

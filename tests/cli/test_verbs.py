@@ -174,7 +174,7 @@ def test_a_real_model_answers_alike_for_a_seed(tiny: str) -> None:
     assert first["timings"]["decode_tokens"] == first["usage"]["completion_tokens"]
 
 
-def test_a_draft_model_is_found_and_handed_on(
+def test_what_is_handed_on_to_load(
     run: Run, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gemmary.engine import load as load_module
@@ -188,12 +188,25 @@ def test_a_draft_model_is_found_and_handed_on(
 
     monkeypatch.setattr(load_module, "load", load)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    for words, expected in (((), {"draft": None}), (("--draft", tiny), {"draft": Path(tiny)})):
+    plain = {"context": None, "threads": None, "draft": None, "cache": None}
+    for words, expected in (
+        ((), {}), (("--draft", tiny), {"draft": Path(tiny)}), (("--cache", "int8"), {"cache": "int8"})
+    ):  # fmt: skip
         assert run("chat", tiny, "-p", "Hello", *words)[0] == 1
-        assert asked.pop() == {"context": None, "threads": None} | expected
+        assert asked.pop() == plain | expected
     code, _, err = run("chat", tiny, "-p", "Hello", "--draft", str(tmp_path / "missing.gguf"))
     assert (code, asked) == (1, [])
     assert "missing.gguf" in err
+
+
+@pytest.mark.parametrize("verb", ["chat", "bench"])
+def test_a_format_of_keys_and_values_that_is_not_there(
+    run: Run, verb: str, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hello")))
+    code, out, err = run(verb, tiny, "--cache", "int4")
+    assert (code, out) == (1, "")
+    assert err.endswith('gemmary: cache must be "f16", "bf16", "f32" or "int8", not \'int4\'\n')
 
 
 def test_show_counts_what_the_file_holds(run: Run, tiny: str) -> None:

@@ -37,6 +37,9 @@ ROOT = Path(__file__).parents[2]
         ({"adapter": "lora"}, UnsupportedModelError, "adapter"),
         ({"threads": 0}, PromptError, "threads"),
         ({"context": 0}, PromptError, "context"),
+        ({"cache": "int4"}, PromptError, 'cache must be "f16", "bf16", "f32" or "int8", not \'int4\''),
+        ({"cache": ["f16"]}, PromptError, "cache must be"),
+        ({"cache": "int8", "device": "torch"}, PromptError, "leave cache out"),
     ],
 )
 def test_bad_arguments_are_found_before_a_file_is_read(

@@ -158,7 +158,9 @@ def test_guesses_and_penalties_do_not_meet_pictures(model: gemmary.Model) -> Non
 
 def test_cancelled_while_a_picture_is_encoded(model: gemmary.Model) -> None:
     seen: list[int] = []
-    stream = model.chat(asked(9), stream=True, progress=lambda done, total: seen.append(done) or len(seen) < 3)
+    stream = model.chat(
+        asked(9), stream=True, progress=lambda done, total: seen.append(done) or len(seen) < 3
+    )
     pieces = list(stream)
     assert pieces[-1].finish_reason == "cancelled"
     assert model.chat(asked(8), **GREEDY).ids  # nothing is left half done

@@ -71,7 +71,12 @@ def write(form: Format, folder: Path) -> Path:
     return folder / "golden.gguf"
 
 
-def logits(form: Format, folder: Path) -> np.ndarray:
+# Names of what is saved: weights in every format, and keys and values in int8.
+CASES = {name: (form, "F16") for name, form in FORMATS.items()} | {"Q4_0, pages I8": (FORMATS["Q4_0"], "I8")}
+
+
+def logits(case: str, folder: Path) -> np.ndarray:
     """float32 [T, V] of the CPU engine, through a file."""
+    form, pages = CASES[case]
     ids = (bits(LENGTH, 7) % np.uint64(CONFIG.vocab)).tolist()
-    return cpu(write(form, folder), pages="F16").run(ids, (LENGTH,))
+    return cpu(write(form, folder), pages=pages).run(ids, (LENGTH,))

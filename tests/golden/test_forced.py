@@ -18,16 +18,15 @@ from gemmary.ops.numba.instructions import choose, features
 from .test_logits import saved
 
 ROOT = Path(__file__).parents[2]
-FORMATS = ("Q4_0", "Q6_K", "F16")  # sums by 32 and by 16, offsets in the integers, floats
+CASES = ("Q4_0", "Q6_K", "F16", "Q4_0, pages I8")  # sums by 32 and by 16, offsets in the integers, floats
 LONG = ("generic", "avx2", "avx-vnni", "avx512-vnni", "neon-dotprod")
 PATHS = [
-    pytest.param("avx2", FORMATS[:1]),
-    *(pytest.param(name, FORMATS, marks=pytest.mark.long) for name in LONG),
+    pytest.param("avx2", (CASES[0], CASES[-1])),
+    *(pytest.param(name, CASES, marks=pytest.mark.long) for name in LONG),
 ]
 # Prints the path that was taken, what is saved of each format's logits, and all machine code that was made.
 CHILD = """
 import json, pathlib, sys, tempfile
-from gemmary.formats import FORMATS
 from gemmary.formats.codecache import CodeCache
 code, right = [], CodeCache.save_overload
 def kept(cache, signature, result):
@@ -38,17 +37,17 @@ from gemmary.ops.numba.machine import path
 from tests.golden.model import logits
 from tests.golden.test_logits import record
 found = {}
-for name in sys.argv[1].split():
+for name in sys.argv[1].split("|"):
     with tempfile.TemporaryDirectory() as folder:
-        found[name] = record(logits(FORMATS[name], pathlib.Path(folder)))
+        found[name] = record(logits(name, pathlib.Path(folder)))
 print(json.dumps({"path": path(), "found": found, "code": "".join(code)}))
 """
 
 
-def forced(path: str, formats: tuple[str, ...], **more: str) -> dict:
+def forced(path: str, cases: tuple[str, ...], **more: str) -> dict:
     environment = {**os.environ, "GEMMARY_CPU": path, **more}
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, " ".join(formats)], cwd=ROOT, env=environment, text=True,
+        [sys.executable, "-c", CHILD, "|".join(cases)], cwd=ROOT, env=environment, text=True,
         capture_output=True, timeout=115,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -64,11 +63,11 @@ def here(path: str) -> str:
     return path
 
 
-@pytest.mark.parametrize(("path", "formats"), PATHS)
-def test_the_bits_are_the_saved_ones(path: str, formats: tuple[str, ...]) -> None:
-    answer = forced(here(path), formats)
+@pytest.mark.parametrize(("path", "cases"), PATHS)
+def test_the_bits_are_the_saved_ones(path: str, cases: tuple[str, ...]) -> None:
+    answer = forced(here(path), cases)
     assert answer["path"] == path
-    for name in formats:
+    for name in cases:
         assert answer["found"][name]["sha256"] == saved()[name]["sha256"], name
 
 
@@ -84,7 +83,7 @@ USED = {"generic": r"^\s+pmaddwd", "avx2": r"^\s+vpmaddubsw.*ymm"}
 @pytest.mark.parametrize("path", BEYOND)
 def test_no_instruction_beyond_the_path(path: str, tmp_path: Path) -> None:
     """An empty cache, so that everything is compiled before our eyes."""
-    code = forced(here(path), ("Q8_0", "BF16"), XDG_CACHE_HOME=str(tmp_path))["code"]
+    code = forced(here(path), ("Q8_0", "BF16", "Q4_0, pages I8"), XDG_CACHE_HOME=str(tmp_path))["code"]
     assert len(code.splitlines()) > 10_000
     beyond = re.findall(f"^.*(?:{BEYOND[path]}).*$", code, re.M)
     assert beyond == [], sorted({line.split()[0] for line in map(str, beyond)})[:20]

@@ -25,9 +25,9 @@ CALLS: list[tuple[Callable[..., Any], str]] = [
     (
         gemmary.load,
         "source=None, device='auto', mmproj=None, adapter=None, context=None, threads=None, dtype=None, "
-        "draft=None",
+        "draft=None, cache=None",
     ),
-    (gemmary.estimate, "source=None, context=None, batch=1"),
+    (gemmary.estimate, "source=None, context=None, batch=1, cache=None"),
     (gemmary.Model.prompt, "self, messages, pan_and_scan=False, tools=None, strict=False"),
     (gemmary.Model.chat, f"self, messages, {SAMPLING}"),
     (gemmary.Model.generate, f"self, prompt, {SAMPLING}"),

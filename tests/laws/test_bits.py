@@ -41,17 +41,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SHORT = ("F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # every kind of product
 LONG = ("BF16", "Q5_0", "Q5_1", "Q5_K")
+CASES = [pytest.param((name, "F16"), id=name) for name in SHORT]
+CASES += [pytest.param((name, "F16"), id=name, marks=pytest.mark.long) for name in LONG]
+CASES += [pytest.param(("Q8_0", "I8"), id="pages-I8")]
 
 
-@pytest.fixture(
-    scope="module", params=[*SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
-)
+@pytest.fixture(scope="module", params=CASES)
 def decoding(
     request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Decoding:
-    path = tmp_path_factory.mktemp(request.param) / "model.gguf"
-    quantized_copy(folder, path, FORMATS[request.param])
-    return cpu(path, pages="F16")
+    form, pages = request.param
+    path = tmp_path_factory.mktemp(form) / "model.gguf"
+    quantized_copy(folder, path, FORMATS[form])
+    return cpu(path, pages=pages)
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from numba import types
 from numba.extending import register_jitable
 
 from ..contract import Floats
-from .emit import F32, I8, I32, VF, VI, Emitter, Value, floats, inline, ints, ir
+from .emit import I8, I32, VF, Emitter, Value, inline, ints, ir
 from .kernel import ADDRESS, COUNT, kernel, record
+from .rounding import inverse_of, larger_size, peak_of, rounded, scale_of
 from .tile import TOKEN_BYTES
 
 BLOCK = 32
 LARGEST_TILE = 8
-_SMALLEST = float(np.float32(1e-30))  # blocks that have nothing larger are rounded to 0
-_ROUND = 12582912.0  # 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
+LEVELS = 127
 
 
 def room(tokens: int, columns: int) -> npt.NDArray[np.uint8]:
@@ -40,19 +40,14 @@ def tile_of(token: int, tokens: int) -> tuple[int, int]:
 
 def emit_round(e: Emitter, parts: list[Value], to: Value, size: Value, member: Value) -> None:
     """32 floats in two vectors -> codes, scale, sums of token `member` in the block of a tile of `size`."""
-    # Without their sign bit, floats are in the order of their bits, and NaN is above all: it must get into
-    # the scale, or a damaged model would answer as if it were whole.
-    sizes = [e.b.and_(e.cast(part, VI), ints(0x7FFFFFFF)) for part in parts]
-    largest = e.call("llvm.vector.reduce.smax.v16i32", I32, e.call("llvm.smax.v16i32", VI, *sizes))
-    peak = e.cast(largest, F32)
-    scale = e.b.fdiv(peak, ir.Constant(F32, 127.0))
-    # Below this the inverse is infinite. NaN is not above it either, and its codes do not matter.
-    some = e.b.fcmp_ordered(">", peak, ir.Constant(F32, _SMALLEST))
-    inverse = e.splat(e.b.select(some, e.b.fdiv(ir.Constant(F32, 127.0), peak), ir.Constant(F32, 0.0)))
+    sizes = ints(0)
+    for part in parts:
+        sizes = larger_size(e, sizes, part)
+    peak = peak_of(e, sizes)
+    scale, inverse = scale_of(e, peak, LEVELS), inverse_of(e, peak, LEVELS)
     sums = []
     for i, part in enumerate(parts):
-        shifted = e.b.fadd(e.b.fmul(part, inverse), floats(_ROUND))
-        codes = e.b.fptosi(e.b.fsub(shifted, floats(_ROUND)), VI)
+        codes = rounded(e, part, inverse)
         sums.append(e.b.neg(e.call("llvm.vector.reduce.add.v16i32", I32, codes)))
         words = e.cast(e.b.trunc(codes, ir.VectorType(I8, 16)), ir.VectorType(I32, 4))
         for j in range(4):

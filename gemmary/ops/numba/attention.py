@@ -14,11 +14,12 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ..contract import PAGE, Floats, Ints, LayerPages
+from .attention_page import SCRATCH
 from .attention_row import ROW_BYTES, begin_row, finish_row, fold_part, frame, leave_row, place_row
-from .attention_tile import SCRATCH, take_page
+from .attention_tile import query_bytes, round_query, take_page
 from .emit import LANES
 from .kernel import ADDRESS, COUNT, NUMBER, Kernel, ints_at, kernel, record
-from .pagestore import ELEMENTS, element_of, size_of, store_token
+from .pagestore import FORMATS, element_of, part_bytes, store_token
 from .sight import END, FIELDS, PAGES, PARTS, ROWS, RUN, RUNS, TOKEN, TOKENS, Sight
 from .tape import Tape
 from .threads import read
@@ -88,19 +89,21 @@ def _attend(element: str) -> Kernel:
         count = blocks[at + TOKENS] * group
         rows, totals, scratch = frame(_RECORDS), frame(_RECORDS), frame(SCRATCH)
         width = head_dim + LANES
-        room = np.empty(0 if cut else count * width, np.float32)
+        query = query_bytes(element, head_dim)
+        room = np.empty(count * query // 4 + (0 if cut else count * width), np.float32)
         for r in range(count):
             t, n = r // group, kv * group + r % group
             place = 4 * head_dim * ((token + t) * heads + n)
-            sums = room.ctypes.data + 4 * width * r
+            sums = room.ctypes.data + query * count + 4 * width * r
             if cut:
                 sums = _part(a.parts, blocks, at, step, t * heads + n, heads, head_dim)
-            place_row(rows + ROW_BYTES * r, a.q + place, sums, first[token + t], last[token + t])
+            q = round_query(element, a.q + place, room.ctypes.data + query * r, head_dim)
+            place_row(rows + ROW_BYTES * r, q, sums, first[token + t], last[token + t])
             if not cut:
                 place_row(totals + ROW_BYTES * r, 0, a.out + place, 0, 0)
                 begin_row(totals + ROW_BYTES * r, head_dim)
         table = ints_at(a.table + np.int64(seq[token]) * a.table_row, end)
-        nbytes = size_of(element) * PAGE * head_dim
+        nbytes = part_bytes(element, head_dim)
         while run < behind:
             for r in range(count):
                 begin_row(rows + ROW_BYTES * r, head_dim)
@@ -116,7 +119,8 @@ def _attend(element: str) -> Kernel:
             for r in range(count):
                 leave_row(rows + ROW_BYTES * r, head_dim)
                 if not cut:
-                    fold_part(totals + ROW_BYTES * r, room.ctypes.data + 4 * width * r, head_dim)
+                    part = room.ctypes.data + query * count + 4 * width * r
+                    fold_part(totals + ROW_BYTES * r, part, head_dim)
             run += 1
         if not cut:
             for r in range(count):
@@ -157,7 +161,7 @@ def _append(element: str) -> Kernel:
         blocks = ints_at(a.blocks, a.tokens * FIELDS)
         seq, pos = ints_at(a.seq, a.tokens), ints_at(a.pos, a.tokens)
         head_dim, at, kv = a.head_dim, FIELDS * (piece // a.kv_heads), piece % a.kv_heads
-        nbytes = size_of(element) * PAGE * head_dim
+        nbytes = part_bytes(element, head_dim)
         for t in range(blocks[at + TOKEN], blocks[at + TOKEN] + blocks[at + TOKENS]):
             page, slot = pos[t] // PAGE, pos[t] % PAGE
             table = ints_at(a.table + np.int64(seq[t]) * a.table_row, page + 1)
@@ -171,5 +175,5 @@ def _append(element: str) -> Kernel:
     )(body)  # fmt: skip
 
 
-_ATTEND = {element: _attend(element) for element in ELEMENTS}
-_APPEND = {element: _append(element) for element in ELEMENTS}
+_ATTEND = {element: _attend(element) for element in FORMATS}
+_APPEND = {element: _append(element) for element in FORMATS}

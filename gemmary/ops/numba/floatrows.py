@@ -30,6 +30,14 @@ def emit_float_tile(
     row: Value,
 ) -> None:
     """out[m * row + r] = row r at w . token m at x, for a tile of shape (rows, tokens); row counts bytes."""
+    for (r, m), total in emit_dots(e, isa, form, shape, w, x, columns).items():
+        e.store(total, e.b.add(out, e.b.mul(row, ir.Constant(I64, m))), 4 * r)
+
+
+def emit_dots(
+    e: Emitter, isa: Any, form: str, shape: tuple[int, int], w: Value, x: Value, columns: Value
+) -> dict[tuple[int, int], Value]:
+    """Row r at w . token m at x by (r, m), for a tile of shape (rows, tokens)."""
     rows, tokens = shape
     places = [(r, m) for r in range(rows) for m in range(tokens)]
     wide = {place: e.variable(floats(0.0)) for place in places}
@@ -49,9 +57,7 @@ def emit_float_tile(
                 "llvm.fma.f32", F32, value, e.load(F32, e.step(x_rows[m], i, 4)), e.b.load(rest[r, m])
             )
             e.b.store(product, rest[r, m])
-    for r, m in places:
-        total = e.b.fadd(tree(e, e.b.load(wide[r, m])), e.b.load(rest[r, m]))
-        e.store(total, e.b.add(out, e.b.mul(row, ir.Constant(I64, m))), 4 * r)
+    return {place: e.b.fadd(tree(e, e.b.load(wide[place])), e.b.load(rest[place])) for place in places}
 
 
 def tree(e: Emitter, lanes: Value) -> Value:

@@ -2,7 +2,7 @@
 
 A page has 64 positions of every key/value head: keys [P, K, H, 64], transposed, so that one column of
 sixteen keys is a vector, and values [P, K, 64, H]. How 64 numbers side by side lie in their bytes is the
-format's affair.
+format's affair. In I8 they are codes with scales beside them, bytes [P, K, 64 * (H + 4)] (`pagecodes`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from numba.extending import intrinsic
 from ..contract import PAGE, LayerPages
 from .emit import I16, I32, LANES, VF, VI, Emitter, Value, floats, ints, whole
 from .instructions import chosen
+from .memory import aligned
+from .pagecodes import SCALE, store_codes
 
 VECTORS = PAGE // LANES
 _LARGEST_HALF = 65504.0
@@ -120,45 +122,72 @@ ELEMENTS = {
 }
 
 
+CODES = "I8"
+FORMATS = (*ELEMENTS, CODES)
+
+
 def pages(count: int, kv_heads: int, head_dim: int, element: str = "F16") -> LayerPages:
     """Storage of `count` pages of one layer; the system gives memory to a page when it is first written."""
+    if element == CODES:
+        shape = count, kv_heads, PAGE * (head_dim + SCALE)
+        return LayerPages(_storage(shape, np.uint8), _storage(shape, np.uint8))
     kind = ELEMENTS[element].dtype
     keys, values = (count, kv_heads, head_dim, PAGE), (count, kv_heads, PAGE, head_dim)
-    return LayerPages(np.empty(keys, kind), np.empty(values, kind))
+    return LayerPages(_storage(keys, kind), _storage(values, kind))
+
+
+def _storage(shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
+    return aligned(int(np.prod(shape)) * np.dtype(kind).itemsize).view(kind).reshape(shape)
 
 
 def element_of(store: LayerPages) -> str:
     """The format of a layer's pages."""
+    if store.keys.dtype == np.uint8:
+        return CODES
     return next(name for name, element in ELEMENTS.items() if store.keys.dtype == element.dtype)
 
 
-def _size_of(_typing: Any, element: Any) -> Any:
-    size = whole(ELEMENTS[element.literal_value].size)
-    return types.intp(element), lambda _context, _builder, _signature, _args: size
+def _part_bytes(_typing: Any, element: Any, head_dim: Any) -> Any:
+    name = element.literal_value
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        e, head_dim = Emitter(builder), args[1]
+        if name == CODES:
+            return e.step(whole(PAGE * SCALE), head_dim, PAGE)
+        return e.b.mul(head_dim, whole(PAGE * ELEMENTS[name].size))
+
+    return types.intp(element, types.intp), generate
 
 
 def _store_token(
     _typing: Any, element: Any, k: Any, v: Any, keys: Any, values: Any, slot: Any, head_dim: Any
 ) -> Any:
-    kind = ELEMENTS[element.literal_value]
+    name = element.literal_value
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        k, v, keys, values, slot, head_dim = args[1:]
-        e = Emitter(builder)
-        _store_value(
-            e, kind, v, e.b.add(values, e.b.mul(slot, e.b.mul(head_dim, whole(kind.size)))), head_dim
-        )
-        _store_key(e, kind, k, e.step(keys, kind.place(e, slot), kind.size), head_dim)
+        if name == CODES:
+            store_codes(Emitter(builder), *args[1:])
+        else:
+            _store_floats(Emitter(builder), ELEMENTS[name], *args[1:])
         return context.get_dummy_value()
 
     return types.void(element, *([types.intp] * 6)), generate
 
 
-size_of: Any = intrinsic(prefer_literal=True)(_size_of)  # (element) -> bytes of a number
+# (element, head_dim) -> bytes of one head's keys, or values, in a page
+part_bytes: Any = intrinsic(prefer_literal=True)(_part_bytes)
 
 # (element, k, v, keys, values, slot, head_dim): write k and v, addresses of float32 [H], to position `slot`
 # of one head's part of a page, at `keys` and `values`.
 store_token: Any = intrinsic(prefer_literal=True)(_store_token)
+
+
+def _store_floats(
+    e: Emitter, kind: Element, k: Value, v: Value, keys: Value, values: Value, slot: Value, head_dim: Value
+) -> None:
+    row = e.b.mul(head_dim, whole(kind.size))
+    _store_value(e, kind, v, e.b.add(values, e.b.mul(slot, row)), head_dim)
+    _store_key(e, kind, k, e.step(keys, kind.place(e, slot), kind.size), head_dim)
 
 
 def _store_value(e: Emitter, kind: Element, v: Value, target: Value, head_dim: Value) -> None:

@@ -140,9 +140,7 @@ def _round_all_keys(
 
 
 @register_jitable
-def _round_block(
-    v: int, row: int, count: int, mean: np.ndarray, centred: np.ndarray, block: int
-) -> None:
+def _round_block(v: int, row: int, count: int, mean: np.ndarray, centred: np.ndarray, block: int) -> None:
     """One block of values; columns that fill the last tile are zeros, and keys that there are not."""
     head, padded = len(mean), len(centred)
     codes = bytes_at(block, KEYS * padded)

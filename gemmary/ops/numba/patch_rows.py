@@ -139,9 +139,7 @@ def cut_square(args: Any, piece: int) -> None:
         round_token(room.ctypes.data, a.codes, piece, a.tokens, a.padded)
 
 
-@kernel(
-    x=ADDRESS, gain=ADDRESS, bias=ADDRESS, eps=NUMBER, out=ADDRESS, columns=COUNT, grid=COUNT, side=COUNT
-)
+@kernel(x=ADDRESS, gain=ADDRESS, bias=ADDRESS, eps=NUMBER, out=ADDRESS, columns=COUNT, grid=COUNT, side=COUNT)
 def pool_square(args: Any, piece: int) -> None:
     """The mean of the norms of a square of patches, added row by row."""
     a = record(args)

@@ -101,9 +101,7 @@ def _fold(e: Emitter, at: Value, weights: tuple[Value, Value], new: Value) -> No
     e.store(emit_fold(e, e.load(VF, at), old_weight, new, new_weight), at)
 
 
-def _soften(
-    e: Emitter, isa: Any, state: Value, peaks: list[Value], quads: Value, ones: Value
-) -> list[Value]:
+def _soften(e: Emitter, isa: Any, state: Value, peaks: list[Value], quads: Value, ones: Value) -> list[Value]:
     """Scores become words of four exponentials; the sums of these, of keys that there are."""
     scales = [e.load(VF, state, BINARY + 64 * s) for s in range(STRIPS)]
     start = e.splat(e.load(I32, ones, 4 * QUADS))

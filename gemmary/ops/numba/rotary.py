@@ -27,7 +27,7 @@ def angles(pos: Ints, rope: Rope, head_dim: int) -> Floats:
     """Cosines and sines [T, 2, H/2]; angles are float32 products of position and frequency (transformers)."""
     if len(pos) == 1:
         position = int(pos[0])
-        return _neighbours(position // _TOGETHER, rope, head_dim)[position % _TOGETHER, None]
+        return _neighbours(position // _TOGETHER, rope, head_dim)[position % _TOGETHER, None].copy()
     wide = (pos[:, None].astype(np.float32) * _frequencies(rope, head_dim)).astype(np.float64)
     return np.stack([np.cos(wide), np.sin(wide)], 1).astype(np.float32)
 

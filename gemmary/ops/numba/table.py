@@ -76,7 +76,7 @@ class NumbaOps:
     """Packed weights, integer dot products, paged attention, over NumPy arrays."""
 
     def __init__(self, element: str = "F16", replay: bool = True) -> None:
-        """`element`: format of keys and values: F16, BF16 or F32.
+        """`element`: format of keys and values: F16, BF16, F32 or I8.
 
         Without `replay` every step is computed operation by operation: the same bits, for comparison.
         """

@@ -148,7 +148,9 @@ def _feed_forward(
     step.run()
 
 
-def attend_pictures(step: Staged, q: Floats, k: Floats, v: Floats, attention: Attention, element: str) -> Floats:
+def attend_pictures(
+    step: Staged, q: Floats, k: Floats, v: Floats, attention: Attention, element: str
+) -> Floats:
     """Attention of patches that see all of their picture: in float32 where that is the element, else in int8.
 
     UnsupportedModelError for a step that is not pictures of one size, or for a window.
@@ -156,12 +158,12 @@ def attend_pictures(step: Staged, q: Floats, k: Floats, v: Floats, attention: At
     lengths = np.diff(step.step.starts)
     whole = (step.step.block >= 0).all() and (step.last == lengths[step.seq] - 1).all()
     if attention.window is not None or not whole or (lengths != lengths[0]).any():
-        raise UnsupportedModelError("without pages, the CPU engine attends within whole pictures of one size only")
+        raise UnsupportedModelError(
+            "without pages, the CPU engine attends within whole pictures of one size only"
+        )
     if element == "F32":
         return _attend_exactly(step, q, k, v, attention)
-    out = attend_patches(
-        step.tape, step.arena, q, k, v, int(lengths[0]), attention.head_dim, attention.scale
-    )
+    out = attend_patches(step.tape, step.arena, q, k, v, int(lengths[0]), attention.head_dim, attention.scale)
     step.run()
     return out
 
@@ -224,9 +226,7 @@ def pool(step: Staged, x: Floats, norm: Norm, grid: int, side: int) -> Floats:
     return out
 
 
-def _multiply(
-    step: Staged, linear: TowerLinear, source: Any, out: Floats, add: Floats | None = None
-) -> None:
+def _multiply(step: Staged, linear: TowerLinear, source: Any, out: Floats, add: Floats | None = None) -> None:
     """Put out = source W^T + bias + add on the tape; source are codes where the linear takes them."""
     if isinstance(linear.weight, Bands):
         multiply(step.tape, step.team, linear.weight, source, out, add)
@@ -239,7 +239,11 @@ def _multiply(
 def _normalised(step: Staged, x: Floats, norm: Norm, as_codes: bool) -> Any:
     columns = x.shape[1]
     padded = -(-columns // BLOCK) * BLOCK
-    out = step.arena.take((len(x) * padded // BLOCK * TOKEN_BYTES,), np.uint8) if as_codes else step.arena.take(x.shape)
+    out = (
+        step.arena.take((len(x) * padded // BLOCK * TOKEN_BYTES,), np.uint8)
+        if as_codes
+        else step.arena.take(x.shape)
+    )
     step.tape.add(
         normalise_rows, len(x), x=x, gain=norm.gain, bias=norm.bias, eps=norm.eps,
         out=None if as_codes else out, codes=out if as_codes else None, tokens=len(x), columns=columns,

@@ -35,9 +35,9 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return write(FORMATS[request.param], tmp_path_factory.mktemp(request.param))
 
 
-def decoding(file: Path, replay: bool) -> Decoding:
+def decoding(file: Path, replay: bool, pages: str = "F16") -> Decoding:
     checkpoint = open_checkpoint(file)
-    text, ops = packed_text(checkpoint), NumbaOps(replay=replay)
+    text, ops = packed_text(checkpoint), NumbaOps(pages, replay)
     layers = tuple(replace(layer, ops=ops) for layer in text.layers)
     return Decoding(replace(text, ops=ops, layers=layers), checkpoint.config)
 
@@ -58,8 +58,8 @@ class Run:
         return self.engine.step(chosen, parts)
 
 
-def assert_same(file: Path, steps: Steps) -> None:
-    plain, replayed = Run(decoding(file, False)), Run(decoding(file, True))
+def assert_same(file: Path, steps: Steps, pages: str = "F16") -> None:
+    plain, replayed = Run(decoding(file, False, pages)), Run(decoding(file, True, pages))
     for number, (which, counts) in enumerate(steps):
         for one, other in zip(plain.step(which, counts), replayed.step(which, counts), strict=True):
             np.testing.assert_array_equal(one, other, err_msg=f"step {number}")
@@ -82,6 +82,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_decoding_one_text(file: Path) -> None:
     assert_same(file, [([0], [60]), *[([0], [1])] * 80])
+
+
+def test_pages_of_int8(file: Path) -> None:
+    assert_same(file, [([0], [60]), *[([0, 1], [1, 2])] * 20], "I8")
 
 
 def test_several_texts_that_come_and_go(file: Path) -> None:

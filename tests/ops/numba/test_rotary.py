@@ -78,3 +78,12 @@ def test_scores_depend_on_distance_only() -> None:
         turned_k = turned(q, k, gains, at_k, Rope(1e4))[1]
         scores.append(turned_q[0] @ turned_k[0])
     np.testing.assert_allclose(scores, scores[0], atol=1e-3)
+
+
+def test_the_angles_of_one_token_are_those_among_others_and_the_callers_own() -> None:
+    rope, head = Rope(1e4, 8.0), 32
+    together = angles(np.arange(100, dtype=np.int32), rope, head)
+    for position in (3, 40, 99, 3):
+        alone = angles(np.array([position], np.int32), rope, head)
+        np.testing.assert_array_equal(alone[0], together[position])
+        alone[:] = 7  # recorded steps put the next token's angles in the place of these
