@@ -106,7 +106,7 @@ class Decoding:
             self._runner.keep(self._ids, self._sequence)
         self._runner.finish(self._sequence)
         if self._runner.eyes is not None:
-            self._runner.eyes.abandon(self._request.pixels)
+            self._runner.eyes.let_go(self._request.pixels)
         if self._speculation is not None:
             self._speculation.end()
             for proposer in self._speculation.proposers:

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import PromptError
 from ..model.vision import Encoder, encoding
 from ..ops.contract import Floats, Step
-from .thread import EngineThread
+from .thread import Cancelled, EngineThread
 
 FEATURE_BYTES = 256 << 20  # of remembered features: a hundred pictures at 4B
 _KNOWN = 1 << 16  # pictures that have a number; one that comes back later than that counts as new
@@ -53,12 +53,19 @@ def numbered(ids: Ids[int], soft: int, numbers: Ids[int], tokens: int) -> list[i
 def encode(eyes: Eyes, thread: EngineThread, number: int, pixels: Floats) -> Floats:
     """The features of a picture, [tokens, D]."""
 
-    def features() -> Floats | None:
-        return eyes.features(number).copy() if eyes.ready([number], {number: pixels}) else None
+    wanted = {number: pixels}
 
-    while (found := thread.run(features)) is None:
-        pass
-    return found
+    def features() -> Floats | None:
+        return eyes.features(number).copy() if eyes.ready([number], wanted) else None
+
+    try:
+        while (found := thread.run(features)) is None:
+            pass
+        return found
+    except Cancelled:
+        raise PromptError("this model was closed meanwhile: load it again") from None
+    finally:
+        thread.later(lambda: eyes.let_go(wanted))
 
 
 class Eyes:
@@ -73,6 +80,7 @@ class Eyes:
         self._next = 0
         self._lock = threading.Lock()
         self._features: OrderedDict[int, Floats] = OrderedDict()  # least recently used first
+        self._held: dict[int, Pixels] = {}  # of requests that have asked and are not over
         self._running: tuple[int, Generator[None, None, Any]] | None = None
 
     def number(self, key: bytes) -> int:
@@ -87,7 +95,11 @@ class Eyes:
             return self._numbers[key]
 
     def ready(self, numbers: Ids[int], pixels: Pixels) -> bool:
-        """Whether the features of these pictures are there. If not, a layer is computed: ask again."""
+        """Whether the features of these pictures are there. If not, a layer is computed: ask again.
+
+        `pixels` are all pictures of a request. Their features stay until it lets go of them.
+        """
+        self._held[id(pixels)] = pixels
         for number in numbers:
             if number in self._features:
                 self._features.move_to_end(number)
@@ -102,12 +114,13 @@ class Eyes:
             next(layers)
             self._running = number, layers
         except StopIteration as done:
-            self._keep(number, np.array(done.value, np.float32), numbers)
+            self._keep(number, np.asarray(done.value, np.float32).copy())
         return False
 
-    def abandon(self, pixels: Pixels) -> None:
-        """Nobody waits for these pictures any more."""
-        if self._running is not None and self._running[0] in pixels:
+    def let_go(self, pixels: Pixels) -> None:
+        """The request with these pictures is over."""
+        self._held.pop(id(pixels), None)
+        if self._running is not None and self._running[0] not in self._wanted():
             self._running = None
 
     def features(self, number: int) -> Floats:
@@ -135,9 +148,13 @@ class Eyes:
         features = np.concatenate([self._features[int(number)] for number in numbers[:, 0]])
         return replace(step, ids=np.where(soft, 0, step.ids), block=block, soft=features)
 
-    def _keep(self, number: int, features: Floats, wanted: Ids[int]) -> None:
+    def _wanted(self) -> set[int]:
+        return {number for pixels in self._held.values() for number in pixels}
+
+    def _keep(self, number: int, features: Floats) -> None:
         self._features[number] = features
         kept = sum(array.nbytes for array in self._features.values())
+        wanted = self._wanted()
         for old in [old for old in self._features if old not in wanted]:
             if kept <= self._limit:
                 break

@@ -72,6 +72,11 @@ def _answers(
         states = runner.step(sequence, part, rows[inside] - start, cancel)
         return inside, runner.head(states, want(inside)) if len(inside) else None
 
+    def finish() -> None:
+        runner.finish(sequence)
+        if runner.eyes is not None:
+            runner.eyes.let_go(text.pixels)
+
     try:
         thread.run(lambda: runner.start([], sequence))
         while sequence.length <= rows.max(initial=-1):
@@ -81,4 +86,4 @@ def _answers(
     except Cancelled:
         raise PromptError("this model was closed meanwhile: load it again") from None
     finally:
-        thread.later(lambda: runner.finish(sequence))
+        thread.later(finish)
