@@ -87,11 +87,13 @@ def packed_tower(vision: VisionCheckpoint, element: str = "INT8") -> eyes.Tower:
     from ..ops.numba.table import NumbaOps
     from ..ops.numba.tower import pack_linear
 
-    ops, memory, config, tensors = NumbaOps(), WeightMemory(), vision.config, vision.tensors
+    ops, memory = NumbaOps("F32" if element == "F32" else "F16"), WeightMemory()
+    config, tensors = vision.config, vision.tensors
 
     def linear(name: str, bias: Floats | None) -> Any:
         tensor = tensors[name]
-        packed = pack_linear(team(), memory, tensor, bias, element)
+        parts = tensor.format, tensor.raw, tensor.rows, tensor.columns
+        packed = pack_linear(team(), memory, *parts, bias, element)
         release(tensor.raw)
         return packed
 
