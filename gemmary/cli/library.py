@@ -19,7 +19,7 @@ def pull(model: flags.Id) -> None:
     time: the same command goes on. Google's models ask you to accept their licence once; pull says how.
 
     \b
-    gemmary pull google/gemma-3-4b-it            the 4-bit file, 3.1 GB
+    gemmary pull google/gemma-3-4b-it            the 4-bit file and its picture half, 4.0 GB
     gemmary pull 1b                              short for google/gemma-3-1b-it
     gemmary pull google/gemma-3-1b-it:bf16       16 bits, 2.0 GB
     gemmary pull someone/gemma-3-4b-GGUF:Q8_0    one file of many

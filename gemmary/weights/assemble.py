@@ -30,7 +30,7 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None 
     stay where the file has them.
 
     `expand` decodes every matrix to float32 instead, to measure what a format costs. `pages`: format of keys
-    and values: F16, BF16, F32 or I8 (None: F16, or F32 when expanded).
+    and values: F16, BF16 or F32 (None: F16, or F32 when expanded).
     """
     from ..ops.numba.machine import team
     from ..ops.numba.memory import WeightMemory
@@ -87,13 +87,13 @@ def packed_tower(vision: VisionCheckpoint, element: str = "INT8") -> eyes.Tower:
     from ..ops.numba.table import NumbaOps
     from ..ops.numba.tower import pack_linear
 
-    ops = NumbaOps("F32" if element == "F32" else "F16")
-    memory, config, tensors = WeightMemory(), vision.config, vision.tensors
+    ops, memory = NumbaOps("F32" if element == "F32" else "F16"), WeightMemory()
+    config, tensors = vision.config, vision.tensors
 
     def linear(name: str, bias: Floats | None) -> Any:
         tensor = tensors[name]
-        rows, columns = tensor.shape
-        packed = pack_linear(team(), memory, tensor.format, tensor.raw, rows, columns, bias, element)
+        parts = tensor.format, tensor.raw, tensor.rows, tensor.columns
+        packed = pack_linear(team(), memory, *parts, bias, element)
         release(tensor.raw)
         return packed
 

@@ -43,6 +43,7 @@ TORCH_ROOMS = (
     "gemmary.ops.trainable",
     "gemmary.ops.triton",
     "gemmary.model.modules",
+    "gemmary.model.vision_modules",
     "gemmary.train",
     "gemmary.recipes",
 )

@@ -15,7 +15,7 @@ from gemmary.model import vision
 from gemmary.ops.reference import Reference, normalise
 from gemmary.ops.trainable import Trainable
 from gemmary.weights import assemble
-from gemmary.weights.assemble import module_tower
+from gemmary.weights.assemble import module_tower, packed_tower
 from gemmary.weights.checkpoint import open_checkpoint
 from gemmary.weights.savevision import write_mmproj
 from gemmary.weights.vision import VisionCheckpoint, open_vision
@@ -79,6 +79,14 @@ def test_the_training_table_gives_the_same(case: Case) -> None:
 def test_an_mmproj_file_of_it_gives_the_same(case: Case, tmp_path: Path) -> None:
     write_mmproj(tmp_path / "mmproj.gguf", case.vision.config, case.vision.tensors)
     assert distance(run(open_vision(tmp_path / "mmproj.gguf"), case.pixels), case.want) <= LIMIT
+
+
+def test_the_cpu_engine_gives_the_same(case: Case) -> None:
+    pytest.importorskip("gemmary.ops.numba.tower")
+    tower = packed_tower(case.vision, "F32")
+    gap = distance(vision.features(tower, case.pixels), case.want)
+    print(f"distance {gap:.1e}")
+    assert gap <= 3 * LIMIT
 
 
 # ---- the check can fail: mistakes that people make
