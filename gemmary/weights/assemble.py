@@ -30,7 +30,7 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None 
     stay where the file has them.
 
     `expand` decodes every matrix to float32 instead, to measure what a format costs. `pages`: format of keys
-    and values: F16, BF16 or F32 (None: F16, or F32 when expanded).
+    and values: F16, BF16, F32 or I8 (None: F16, or F32 when expanded).
     """
     from ..ops.numba.machine import team
     from ..ops.numba.memory import WeightMemory
