@@ -30,8 +30,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-# The code of all formats is here before the worker may open no more files. MPO, what cameras write with two
-# pictures in one file, is opened as JPEG and has no name of its own to ask for.
+# All formats are loaded before the worker may open no more files. MPO, what cameras write with two pictures in
+# one file, is opened as JPEG and has no name of its own to ask for.
 CODECS = (JpegImageFile, PngImageFile, WebPImageFile, GifImageFile, BmpImageFile, TiffImageFile, MpoImageFile)
 FORMATS = tuple(codec.format for codec in CODECS if codec is not MpoImageFile)
 MAX_BYTES = 64 << 20  # of a file
@@ -122,6 +122,14 @@ def rgb(image: Image.Image) -> Image.Image:
         raise Refused(Fault.COLOURS) from None
 
 
+def rehearse() -> None:
+    """Decode each format once: Pillow imports parts of itself when it needs them, which is too late later."""
+    for kind in FORMATS:
+        file = io.BytesIO()
+        Image.new("L", (1, 1)).save(file, kind)
+        rgb(decoded(file.getvalue()))
+
+
 def confine() -> None:
     """Take from this process what decoding does not need, as far as the system can."""
     with suppress(ImportError):  # Windows has no such limits
@@ -153,7 +161,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the chat
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    Image.preinit()  # Pillow would do so with the first picture, when no file can be opened any more
+    rehearse()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)

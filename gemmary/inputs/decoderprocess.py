@@ -52,15 +52,15 @@ class DecoderProcess:
         """The first frame, upright, as uint8 RGB [height, width, 3]. ImageError."""
         with self._lock:
             process = self._running()
-            watchdog = threading.Timer(WALL_SECONDS, process.kill)
+            late = threading.Event()
+            watchdog = threading.Timer(WALL_SECONDS, _stop, (process, late))
             watchdog.daemon = True
             watchdog.start()
             try:
                 return _exchange(process, data)
             except (OSError, EOFError):
-                late = not watchdog.is_alive()
                 self._end()
-                raise ImageError(SLOW if late or _spent(process) else STOPPED) from None
+                raise ImageError(SLOW if late.is_set() or _spent(process) else STOPPED) from None
             except ImageError:
                 raise
             except BaseException:  # Ctrl-C in the middle: half an answer is under way
@@ -137,6 +137,11 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
 def _fill(answers: IO[bytes], into: memoryview) -> None:
     if answers.readinto(into) != len(into):  # type: ignore[attr-defined]  # a buffered reader
         raise EOFError
+
+
+def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()
 
 
 def _spent(process: subprocess.Popen[bytes]) -> bool:

@@ -43,7 +43,7 @@ Content = tuple[str | Shown, ...]
 
 @dataclass(frozen=True)
 class Sight:
-    """What becomes of pictures: the sizes that the model wants (None: it cannot see), and how they are cut."""
+    """What becomes of pictures: the sizes that the model wants (None: it cannot see), how they are cut."""
 
     vision: VisionConfig | None = None
     pan_and_scan: PanAndScan | None = None
