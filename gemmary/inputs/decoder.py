@@ -169,12 +169,10 @@ def serve() -> None:
     while request := asked.read(REQUEST.size):
         data = asked.read(*REQUEST.unpack(request))
         grant_time()
-        fault = answer(answers, data)
-        if fault == Fault.MEMORY:
-            return  # what a decoder left behind when memory failed is not to be trusted
+        answer(answers, data)
 
 
-def answer(answers: BinaryIO, data: bytes) -> Fault:
+def answer(answers: BinaryIO, data: bytes) -> None:
     """Write the picture in `data`, or why there is none. Once pixels are sent, a fault ends the worker."""
     try:
         image = decoded(data)
@@ -186,9 +184,7 @@ def answer(answers: BinaryIO, data: bytes) -> Fault:
         fault = error.fault if isinstance(error, Refused) else Fault.MEMORY
         answers.write(ANSWER.pack(fault, 0, 0))
     else:
-        fault = Fault.NONE
-        answers.write(ANSWER.pack(fault, width, height) + first)
+        answers.write(ANSWER.pack(Fault.NONE, width, height) + first)
         for strip in strips:
             answers.write(rgb(strip).tobytes())
     answers.flush()
-    return fault

@@ -57,17 +57,20 @@ class DecoderProcess:
             watchdog.daemon = True
             watchdog.start()
             try:
-                return _exchange(process, data)
+                found = _exchange(process, data)
             except (OSError, EOFError):
                 self._end()
                 raise ImageError(SLOW if late.is_set() or _spent(process) else STOPPED) from None
-            except ImageError:
-                raise
             except BaseException:  # Ctrl-C in the middle: half an answer is under way
                 self._end()
                 raise
             finally:
                 watchdog.cancel()
+            if found is Fault.MEMORY:  # what a decoder leaves behind when memory fails is not to be trusted
+                self._end()
+        if isinstance(found, Fault):
+            raise ImageError(SENTENCES[found])
+        return found
 
     def close(self) -> None:
         """End the worker. The next picture starts another."""
@@ -114,7 +117,7 @@ def _started() -> subprocess.Popen[bytes]:
     return process
 
 
-def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
+def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture | Fault:
     """Ask and be answered. What the worker says is checked: it may be in a stranger's hands."""
     asked, answers = process.stdin, process.stdout
     if asked is None or answers is None:
@@ -126,7 +129,7 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
     _fill(answers, memoryview(header))
     fault, width, height = ANSWER.unpack(header)
     if fault in SENTENCES:
-        raise ImageError(SENTENCES[fault])
+        return Fault(fault)
     if fault or not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise EOFError
     picture = np.empty((height, width, 3), np.uint8)

@@ -111,7 +111,8 @@ def test_what_is_no_rule(value: object) -> None:
     [
         {"min_crop": 0}, {"min_crop": 1.5}, {"min_crop": True}, {"min_crop": "256"}, {"most": 0},
         {"most": -1}, {"most": None}, {"ratio": 0}, {"ratio": float("nan")}, {"ratio": float("inf")},
-        {"ratio": "1.2"}, {"tiles": 1}, {"tiles": 0}, {"tiles": 9}, {"tiles": 2.0}, {"tiles": True}, {"tiles": "2"},
+        {"ratio": "1.2"}, {"tiles": 1}, {"tiles": 0}, {"tiles": 9}, {"tiles": 2.0}, {"tiles": True},
+        {"tiles": "2"},
     ],
 )  # fmt: skip
 def test_senseless_parameters(values: Any) -> None:
