@@ -30,11 +30,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-# All formats are loaded before the worker may open no more files. MPO, what cameras write with two pictures in
+# All formats are loaded before no more files may be opened. MPO, what cameras write with two pictures in
 # one file, is opened as JPEG and has no name of its own to ask for.
 CODECS = (JpegImageFile, PngImageFile, WebPImageFile, GifImageFile, BmpImageFile, TiffImageFile, MpoImageFile)
 FORMATS = tuple(codec.format for codec in CODECS if codec is not MpoImageFile)
-MAX_BYTES = 64 << 20  # of a file
 MAX_PIXELS = 1 << 26  # 67 million: the largest sensors of phones in their usual mode
 MAX_SIDE = 1 << 15
 MAX_MEMORY = 2 << 30  # bytes of addresses; 67 million pixels with alpha take 1.3 GB

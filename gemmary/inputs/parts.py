@@ -17,7 +17,7 @@ from typing import Any
 from ..config import VisionConfig
 from ..errors import ImageError, PromptError
 from .crops import PanAndScan, pan_and_scan_of
-from .picture import from_base64, is_data_url
+from .dataurl import from_base64, is_data_url
 
 NO_EYES = (
     "this model reads text only: leave the pictures out, or load a model that can see: Gemma 3 4B, 12B or "

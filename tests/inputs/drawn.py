@@ -56,7 +56,7 @@ def samples() -> dict[str, bytes]:
         "gif-moving": encoded(in_mode("P"), "GIF", save_all=True, append_images=[picture(37, 23, 5)]),
         "bmp": encoded(picture(33, 21), "BMP"),
         "bmp-palette": encoded(in_mode("P"), "BMP"),
-        "mpo": encoded(picture(40, 30), "MPO", save_all=True, append_images=[picture(40, 30, 3)]),
+        "jpeg-mpo": encoded(picture(40, 30), "MPO", save_all=True, append_images=[picture(40, 30, 3)]),
     }
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         made[f"png-{mode}"] = encoded(in_mode(mode), "PNG")

@@ -256,6 +256,11 @@ def in_the_worker(script: str) -> str:
     return done.stdout + done.stderr.strip().split("\n")[-1]
 
 
+def test_text_does_not_wait_for_pillow() -> None:
+    print_loaded = "import sys, gemmary.inputs.turns, gemmary.inputs.marked; print('PIL' in sys.modules)"
+    assert run(print_loaded) == "False\n"
+
+
 def test_the_worker_is_light() -> None:
     heavy = in_the_worker("print({'numpy', 'torch', 'numba', 'site'} & set(sys.modules))")
     assert heavy == "set()\n"

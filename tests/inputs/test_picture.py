@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from gemmary.errors import ImageError
-from gemmary.inputs.decoder import MAX_BYTES, MAX_PIXELS, MAX_SIDE
+from gemmary.inputs.dataurl import MAX_BYTES
+from gemmary.inputs.decoder import MAX_PIXELS, MAX_SIDE
 from gemmary.inputs.picture import read_picture
 
 from .drawn import encoded, in_mode, picture, samples
