@@ -77,6 +77,12 @@ class DecoderProcess:
         with self._lock:
             self._end()
 
+    def kill(self) -> None:
+        """End the worker whatever it does: this process ends and waits for no picture."""
+        if process := self._process:
+            process.kill()
+            process.wait()
+
     def abandon(self) -> None:
         """In a forked child: the worker is the parent's, and ends when nobody else holds its pipes."""
         if self._process:
@@ -172,4 +178,4 @@ def decode(data: bytes) -> Picture:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_forked_child)
-atexit.register(lambda: DECODER.close())
+atexit.register(lambda: DECODER.kill())

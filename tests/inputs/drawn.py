@@ -23,6 +23,37 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(noisy)
 
 
+def receipt() -> Image.Image:
+    """Small print on narrow paper."""
+    lines = [
+        f"{number + 1:2}  article {number * 37 % 100:02}     {number * 1.37 + 2:6.2f}" for number in range(40)
+    ]
+    return written(["THE CORNER SHOP", "", *lines, "", "TOTAL       1,148.60", "Thank you!"], 420, 22)
+
+
+def banner() -> Image.Image:
+    """Large letters, much wider than tall."""
+    image = Image.new("RGB", (2400, 420), (20, 40, 120))
+    ImageDraw.Draw(image).text((60, 80), "GRAND OPENING SATURDAY 10 AM", fill=(255, 240, 0), font_size=130)
+    return image
+
+
+def tall_list() -> Image.Image:
+    """Names below one another, much taller than wide."""
+    return written(
+        [f"{number:3}. name number {number * 7919 % 1000:03}" for number in range(1, 121)], 500, 25
+    )
+
+
+def written(lines: list[str], width: int, height: int) -> Image.Image:
+    """Lines of text on white, each `height` pixels high."""
+    image = Image.new("RGB", (width, height * (len(lines) + 2)), (255, 255, 250))
+    draw = ImageDraw.Draw(image)
+    for number, line in enumerate(lines, 1):
+        draw.text((height, height * number), line, fill=(30, 30, 30), font_size=height * 3 // 4)
+    return image
+
+
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     """The bytes of a file."""
     file = io.BytesIO()
