@@ -30,11 +30,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-# The code of all formats is here before the worker may open no more files. MPO, what cameras write with two
-# pictures in one file, is opened as JPEG and has no name of its own to ask for.
+# All formats are loaded before no more files may be opened. MPO, what cameras write with two pictures in
+# one file, is opened as JPEG and has no name of its own to ask for.
 CODECS = (JpegImageFile, PngImageFile, WebPImageFile, GifImageFile, BmpImageFile, TiffImageFile, MpoImageFile)
 FORMATS = tuple(codec.format for codec in CODECS if codec is not MpoImageFile)
-MAX_BYTES = 64 << 20  # of a file
 MAX_PIXELS = 1 << 26  # 67 million: the largest sensors of phones in their usual mode
 MAX_SIDE = 1 << 15
 MAX_MEMORY = 2 << 30  # bytes of addresses; 67 million pixels with alpha take 1.3 GB
@@ -122,6 +121,14 @@ def rgb(image: Image.Image) -> Image.Image:
         raise Refused(Fault.COLOURS) from None
 
 
+def rehearse() -> None:
+    """Decode each format once: Pillow imports parts of itself when it needs them, which is too late later."""
+    for kind in FORMATS:
+        file = io.BytesIO()
+        Image.new("L", (1, 1)).save(file, kind)
+        rgb(decoded(file.getvalue()))
+
+
 def confine() -> None:
     """Take from this process what decoding does not need, as far as the system can."""
     with suppress(ImportError):  # Windows has no such limits
@@ -153,7 +160,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the chat
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    Image.preinit()  # Pillow would do so with the first picture, when no file can be opened any more
+    rehearse()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -161,12 +168,10 @@ def serve() -> None:
     while request := asked.read(REQUEST.size):
         data = asked.read(*REQUEST.unpack(request))
         grant_time()
-        fault = answer(answers, data)
-        if fault == Fault.MEMORY:
-            return  # what a decoder left behind when memory failed is not to be trusted
+        answer(answers, data)
 
 
-def answer(answers: BinaryIO, data: bytes) -> Fault:
+def answer(answers: BinaryIO, data: bytes) -> None:
     """Write the picture in `data`, or why there is none. Once pixels are sent, a fault ends the worker."""
     try:
         image = decoded(data)
@@ -178,9 +183,7 @@ def answer(answers: BinaryIO, data: bytes) -> Fault:
         fault = error.fault if isinstance(error, Refused) else Fault.MEMORY
         answers.write(ANSWER.pack(fault, 0, 0))
     else:
-        fault = Fault.NONE
-        answers.write(ANSWER.pack(fault, width, height) + first)
+        answers.write(ANSWER.pack(Fault.NONE, width, height) + first)
         for strip in strips:
             answers.write(rgb(strip).tobytes())
     answers.flush()
-    return fault

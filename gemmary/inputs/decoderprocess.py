@@ -52,27 +52,36 @@ class DecoderProcess:
         """The first frame, upright, as uint8 RGB [height, width, 3]. ImageError."""
         with self._lock:
             process = self._running()
-            watchdog = threading.Timer(WALL_SECONDS, process.kill)
+            late = threading.Event()
+            watchdog = threading.Timer(WALL_SECONDS, _stop, (process, late))
             watchdog.daemon = True
             watchdog.start()
             try:
-                return _exchange(process, data)
+                found = _exchange(process, data)
             except (OSError, EOFError):
-                late = not watchdog.is_alive()
                 self._end()
-                raise ImageError(SLOW if late or _spent(process) else STOPPED) from None
-            except ImageError:
-                raise
+                raise ImageError(SLOW if late.is_set() or _spent(process) else STOPPED) from None
             except BaseException:  # Ctrl-C in the middle: half an answer is under way
                 self._end()
                 raise
             finally:
                 watchdog.cancel()
+            if found is Fault.MEMORY:  # what a decoder leaves behind when memory fails is not to be trusted
+                self._end()
+        if isinstance(found, Fault):
+            raise ImageError(SENTENCES[found])
+        return found
 
     def close(self) -> None:
         """End the worker. The next picture starts another."""
         with self._lock:
             self._end()
+
+    def kill(self) -> None:
+        """End the worker whatever it does: this process ends and waits for no picture."""
+        if process := self._process:
+            process.kill()
+            process.wait()
 
     def abandon(self) -> None:
         """In a forked child: the worker is the parent's, and ends when nobody else holds its pipes."""
@@ -114,7 +123,7 @@ def _started() -> subprocess.Popen[bytes]:
     return process
 
 
-def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
+def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture | Fault:
     """Ask and be answered. What the worker says is checked: it may be in a stranger's hands."""
     asked, answers = process.stdin, process.stdout
     if asked is None or answers is None:
@@ -126,7 +135,7 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
     _fill(answers, memoryview(header))
     fault, width, height = ANSWER.unpack(header)
     if fault in SENTENCES:
-        raise ImageError(SENTENCES[fault])
+        return Fault(fault)
     if fault or not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise EOFError
     picture = np.empty((height, width, 3), np.uint8)
@@ -137,6 +146,11 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Picture:
 def _fill(answers: IO[bytes], into: memoryview) -> None:
     if answers.readinto(into) != len(into):  # type: ignore[attr-defined]  # a buffered reader
         raise EOFError
+
+
+def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()
 
 
 def _spent(process: subprocess.Popen[bytes]) -> bool:
@@ -164,4 +178,4 @@ def decode(data: bytes) -> Picture:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_forked_child)
-atexit.register(lambda: DECODER.close())
+atexit.register(lambda: DECODER.kill())

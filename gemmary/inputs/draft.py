@@ -14,7 +14,6 @@ from ..errors import ImageError
 from .parts import NO_EYES, Content, Shown
 from .prompt import Pixels, Prompt
 from .tokenizer import Tokenizer
-from .views import look
 
 AROUND = "\n\n"  # before and behind every picture
 WHOLE, CROPS, NEXT = "Here is the original image ", " and here are some crops to help you see better ", " "
@@ -59,6 +58,8 @@ class Draft:
         """A picture, and the crops that pan & scan takes of it. ImageError."""
         if self._vision is None:
             raise ImageError(NO_EYES)
+        from .views import look  # Pillow is not loaded for text
+
         tokens = self._soft_tokens(self._vision)
         views = look(shown.source, self._vision.image, shown.pan_and_scan)
         self._keys += views.keys

@@ -17,7 +17,7 @@ from typing import Any
 from ..config import VisionConfig
 from ..errors import ImageError, PromptError
 from .crops import PanAndScan, pan_and_scan_of
-from .picture import from_base64, is_data_url
+from .dataurl import from_base64, is_data_url
 
 NO_EYES = (
     "this model reads text only: leave the pictures out, or load a model that can see: Gemma 3 4B, 12B or "
@@ -43,7 +43,7 @@ Content = tuple[str | Shown, ...]
 
 @dataclass(frozen=True)
 class Sight:
-    """What becomes of pictures: the sizes that the model wants (None: it cannot see), and how they are cut."""
+    """What becomes of pictures: the sizes that the model wants (None: it cannot see), how they are cut."""
 
     vision: VisionConfig | None = None
     pan_and_scan: PanAndScan | None = None

@@ -6,8 +6,6 @@ arrays are in this process already and stay here. All of them give the same pixe
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
 import stat
@@ -17,14 +15,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from .decoder import MAX_BYTES, MAX_PIXELS, MAX_SIDE, Fault, Refused, rgb, upright
+from .dataurl import BIG_FILE, MAX_BYTES, from_data_url, is_data_url
+from .decoder import MAX_PIXELS, MAX_SIDE, Fault, Refused, rgb, upright
 from .decoderprocess import SENTENCES, decode
 from .prompt import Picture
 from .signatures import check_signature
 
-DATA_URL = re.compile(r"data:([^,]*),", re.IGNORECASE)
 WEB = re.compile(r"\s*(?:https?|ftp)://", re.IGNORECASE)
-MAX_TEXT = MAX_BYTES * 3 // 2  # characters of base64, with room for line breaks
 
 ACCEPTED = "a picture must be a path, the bytes of a file, a data URL, a PIL image or a NumPy array [h, w, 3]"
 REMOTE = "pictures on the web are not fetched: download the picture and give its path"
@@ -32,8 +29,6 @@ NO_FILE = "there is no such file: check the path of the picture"
 NO_ACCESS = "the file of the picture cannot be read: check who may read it"
 NO_PLAIN_FILE = "this is a folder or a device: give the path of a picture"
 EMPTY = "the picture is empty: it has no bytes or no pixels"
-BIG_FILE = f"the file of the picture has more than {MAX_BYTES >> 20} MiB: make the picture smaller"
-BASE64 = "the picture is not base64: a data URL looks like data:image/png;base64,iVBORw0..."
 SHAPE = "an array must have the shape [height, width], or [height, width, channels] with 1, 3 or 4 channels"
 NUMBERS = "an array must hold whole numbers 0 to 255 (uint8), or floating-point numbers from 0 to 1"
 
@@ -52,30 +47,6 @@ def read_picture(source: object) -> Picture:
     if isinstance(source, Image.Image):
         return _from_image(source)
     return _from_bytes(_content(source))
-
-
-def from_base64(text: str) -> bytes:
-    """What base64 holds, with line breaks in it or without its padding. ImageError."""
-    if len(text) > MAX_TEXT:
-        raise ImageError(BIG_FILE)
-    plain = "".join(text.split()).rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ImageError(BASE64) from None
-
-
-def from_data_url(url: str) -> bytes:
-    """What a data URL holds. Its media type is not believed. ImageError."""
-    found = DATA_URL.match(url[:1024])
-    if not found or not found[1].lower().endswith(";base64"):
-        raise ImageError(BASE64)
-    return from_base64(url[found.end() :])
-
-
-def is_data_url(text: str) -> bool:
-    """Whether `text` is meant as a data URL, well-formed or not."""
-    return text[:5].lower() == "data:"
 
 
 def _content(source: object) -> bytes:

@@ -36,10 +36,10 @@ class Tokenizer:
     into the next (Gemma's are so, and it is checked), words are tokenised one by one and remembered.
 
     vocab: number of ids. bos, eos, pad, unk, start_of_turn, end_of_turn, start_of_image, end_of_image: ids,
-    or None where the vocabulary has no such piece. soft: the id that stands for what a picture becomes, 262144
-    in every Gemma 3; the first id behind the vocabulary where it does not name one. stops: what ends an answer.
-    controls: ids that are never text. longest: bytes of the longest piece; a text of more than n * longest bytes
-    has more than n tokens.
+    or None where the vocabulary has no such piece. soft: the id that stands for what a picture becomes,
+    262144 in every Gemma 3; the first id behind the vocabulary where it does not name one. stops: what ends
+    an answer. controls: ids that are never text. longest: bytes of the longest piece; a text of more than
+    n * longest bytes has more than n tokens.
     All methods may be called from several threads at once.
     """
 

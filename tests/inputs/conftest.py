@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,28 @@ def broad(broad_model: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "json": Tokenizer.from_json(broad_json(broad_model, tmp_path_factory.mktemp("tokenizer"))),
         "vocabulary": Tokenizer.from_vocabulary(*zip(*trained.rows(broad_model), strict=True)),
     }
+
+
+@pytest.fixture(scope="session")
+def processor(model: bytes, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """transformers' Gemma3Processor for the small vocabulary: pictures of 56 x 56 pixels, 4 soft tokens."""
+    from tokenizers import Tokenizer as Library
+    from transformers import Gemma3Processor, PreTrainedTokenizerFast
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    path = broad_json(model, tmp_path_factory.mktemp("processor"))
+    names = {
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+    }
+    text = PreTrainedTokenizerFast(
+        tokenizer_object=Library.from_file(str(path)), bos_token="<bos>", eos_token="<eos>",
+        pad_token="<pad>", unk_token="<unk>", extra_special_tokens=names,
+    )  # fmt: skip
+    half = [0.5, 0.5, 0.5]
+    pictures = Gemma3ImageProcessorPil(size={"height": 56, "width": 56}, image_mean=half, image_std=half)
+    return Gemma3Processor(pictures, text, image_seq_length=4)
 
 
 def broad_json(model: bytes, folder: Path) -> Path:

@@ -19,8 +19,7 @@ from . import trained
 Messages = list[dict[str, Any]]
 
 # The rules of spec/gemma3.md, 6.2, one after the other.
-TEMPLATE = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(
-    """\
+RULES = """\
 {{ '<bos>' -}}
 {% if messages[0].role == 'system' %}
   {% set first = messages[0].content %}
@@ -45,7 +44,7 @@ TEMPLATE = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(
 {% endfor %}
 {{- '<start_of_turn>model\n' if opened -}}
 """
-)
+TEMPLATE = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(RULES)
 
 
 def refuse(why: str) -> None:
