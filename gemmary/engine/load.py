@@ -156,10 +156,10 @@ def _check_arguments(device: object, mmproj: object, adapter: object, threads: o
 
 
 def _packed_bytes(checkpoint: Checkpoint) -> int:
-    """Bytes that the CPU engine holds; a 16-bit table stays in the file, and has an 8-bit plane beside it."""
+    """Bytes that the CPU engine holds; a 16-bit table stays in the file, and has a 6-bit plane beside it."""
     config = checkpoint.config
     bits = checkpoint.tensors["embed"].format.name in ("F16", "BF16")
-    return checkpoint.tensors.nbytes + (config.vocab * config.width * 17 // 16 if bits else 0)
+    return checkpoint.tensors.nbytes + (config.vocab * config.width * 27 // 32 if bits else 0)
 
 
 def _path(source: str | Path | None) -> Path:
