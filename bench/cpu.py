@@ -33,7 +33,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
     for size in given.sizes:
-        for name, layout in LAYOUTS.items():
+        for name in given.layout or LAYOUTS:
+            layout = LAYOUTS[name]
             with random_file(size, layout) as file, contestants(file, face=True) as sides:
                 about = said(sides)
                 prefill = interleaved(sides, given.rounds, "prefill", tokens=given.prefill)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 import gemmary
 from gemmary.engine import eyes
 from gemmary.errors import ImageError, PromptError
 from gemmary.inputs.crops import PanAndScan
 from gemmary.inputs.prompt import Prompt
+from tests.inputs.drawn import banner, receipt, tall_list
 from tests.parity.sharp import distance
 from tests.parity.test_transformers import LIMIT
 from tests.parity.towers import SOFT, hf_features
@@ -212,3 +215,20 @@ def test_closing_ends_an_encoding(folder: Path) -> None:
     model.close()
     thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("draw", [receipt, banner, tall_list])
+def test_documents_from_the_picture_to_the_logits(exact: gemmary.Model, reference: Any, draw: Any) -> None:
+    """Crops and pixels by transformers' image processor, ids as ours, logits by its model."""
+    chat = [{"role": "user", "content": [{"type": "image", "image": draw()}, {"type": "text", "text": "read"}]}]
+    prompt = exact.prompt(chat, pan_and_scan=PanAndScan(min_crop=16))
+    half = [0.5, 0.5, 0.5]
+    theirs = Gemma3ImageProcessorPil(
+        size={"height": EYES.image, "width": EYES.image}, image_mean=half, image_std=half,
+        do_pan_and_scan=True, pan_and_scan_min_crop_size=16, pan_and_scan_max_num_crops=4,
+        pan_and_scan_min_ratio_to_activate=1.2,
+    )([draw()], return_tensors="np")["pixel_values"]  # fmt: skip
+    assert prompt.pixels is not None and len(theirs) > 1
+    np.testing.assert_array_equal(prompt.pixels, theirs)
+    found = exact.logits(prompt)
+    assert distance(found, expected(reference, replace(prompt, pixels=np.ascontiguousarray(theirs)))) < LIMIT

@@ -1,4 +1,4 @@
-"""How far the logits of an 8-bit plane may be off, and which rows that leaves.
+"""How far the logits of a 6-bit plane may be off, and which rows that leaves.
 
 A row h of activations is rounded to int8: h1. Where the processor has time while it waits for the plane, what
 was left is rounded too: h2, else 0. The plane's products with both add up to a. With w a row of the table, q
@@ -23,9 +23,10 @@ Rows whose a + bound is below the k-th largest a - bound have k better ones: the
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 
-from .emit import Emitter, Value, inline
+from .emit import I64, LANES, VF, Emitter, Value, inline
 from .plane import GROUP
 from .ranking import LOWEST, border, order, value
 from .selection import BLOCK
@@ -133,6 +134,23 @@ def survivors(
     return kept
 
 
+@inline(types.int64, types.intp, types.float32, types.float32)
+def _reaching(e: Emitter, x: Value, off: Value, least: Value) -> Value:
+    """One bit for each of 64 numbers at x: whether x + off >= least."""
+    bits = ir.Constant(I64, 0)
+    for w in range(BLOCK // LANES):
+        high = e.b.fadd(e.load(VF, x, 4 * LANES * w), e.splat(off))
+        reached = e.b.bitcast(e.b.fcmp_ordered(">=", high, e.splat(least)), ir.IntType(LANES))
+        bits = e.b.or_(bits, e.b.shl(e.b.zext(reached, I64), ir.Constant(I64, LANES * w)))
+    return bits
+
+
+@inline(types.int64, types.int64)
+def _lowest(e: Emitter, bits: Value) -> Value:
+    """The place of the lowest bit that is set."""
+    return e.b.cttz(bits, ir.Constant(ir.IntType(1), 1))
+
+
 @njit(error_model="numpy")
 def _scan(
     logits: np.ndarray, allowed: np.ndarray, low: int, reach: np.ndarray,
@@ -146,11 +164,20 @@ def _scan(
     found, least = 0, value(np.int32(low))
     for block in range(len(uppers)):
         if uppers[block] >= low:
-            off = bound(block_missed[block], block_length[block], reach)
-            for i in range(block * BLOCK, min((block + 1) * BLOCK, len(logits))):
-                if logits[i] + off >= least and (len(allowed) == 0 or allowed[i]):
-                    ids[found] = i
-                    found += 1
+            off, first = bound(block_missed[block], block_length[block], reach), block * BLOCK
+            if first + BLOCK <= len(logits):
+                places = _reaching(logits.ctypes.data + 4 * first, off, least)
+                while places:
+                    i = first + _lowest(places)
+                    places &= places - 1
+                    if len(allowed) == 0 or allowed[i]:
+                        ids[found] = i
+                        found += 1
+            else:
+                for i in range(first, len(logits)):
+                    if logits[i] + off >= least and (len(allowed) == 0 or allowed[i]):
+                        ids[found] = i
+                        found += 1
     return found
 
 

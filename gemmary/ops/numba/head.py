@@ -1,4 +1,4 @@
-"""Exact `TopK` over a 16-bit table that reads half of its bytes: the 8-bit plane finds, the table decides.
+"""Exact `TopK` over a 16-bit table that reads two fifths of it: the 6-bit plane finds, the table decides.
 
 The plane's product gives each logit but for an error with a proven bound (`bound`). Rows that may be among
 the k best are multiplied exactly, by the bit rule of the full product (`floatrows`): the answer has its bits.
@@ -132,11 +132,11 @@ def _product(pointer: Any, piece: int) -> None:
     for first in range(begin, end, LANES):
         strip, out = a.strips + first // LANES * a.groups * STRIP, a.logits + 4 * first
         if tokens == 2:
-            tile("Q8_0", 2, strip, a.tile, out, a.groups, 4 * a.vocab)
+            tile("PLANE", 2, strip, a.tile, out, a.groups, 4 * a.vocab)
         elif tokens == 4:
-            tile("Q8_0", 4, strip, a.tile, out, a.groups, 4 * a.vocab)
+            tile("PLANE", 4, strip, a.tile, out, a.groups, 4 * a.vocab)
         else:
-            tile("Q8_0", 8, strip, a.tile, out, a.groups, 4 * a.vocab)
+            tile("PLANE", 8, strip, a.tile, out, a.groups, 4 * a.vocab)
     blocks = (a.vocab + BLOCK - 1) // BLOCK
     for row in range(read(a.question + ROWS)):
         logits = a.logits + 4 * row * parts * a.vocab

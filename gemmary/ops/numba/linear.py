@@ -69,7 +69,7 @@ class PackedLinear:
     def with_plane(
         self, team: Team, packed_part: Callable[[npt.NDArray[np.uint8]], object] = lambda part: None
     ) -> PackedLinear:
-        """The same weight with an 8-bit plane, where its format and shape allow one."""
+        """The same weight with a 6-bit plane, where its format and shape allow one."""
         if not Plane.fits(self.format.name, self.rows, self.columns):
             return self
         plane = Plane(self.format.name, self.raw, self.rows, self.columns, team)

@@ -18,7 +18,7 @@ ROWS = 8  # rows whose full logits exist at once when only candidates or scores 
 class Output:
     """The tied table [V, D] as head, with the memory that its answers need.
 
-    `head` finds candidates over a 16-bit table through its 8-bit plane (None: there is no plane).
+    `head` finds candidates over a 16-bit table through its 6-bit plane (None: there is no plane).
     """
 
     def __init__(self, table: PackedLinear, team: Team) -> None:

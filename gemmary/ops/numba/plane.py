@@ -1,8 +1,8 @@
-"""An 8-bit plane of a 16-bit table, with what is needed to bound its error.
+"""A 6-bit plane of a 16-bit table, with what is needed to bound its error.
 
-The plane has the strips of format Q8_0 (`strips`): for each row and 32 columns one half-precision scale and
-int8 codes. Beside it, for each row w with plane row q, two float32 that are never too small: the lengths
-|w - q| and |w|, and for each block of 64 rows the largest of both.
+The plane has strips of its own (`strips`): for each row and 32 columns one half-precision scale and codes of
+6 bits, 32 more than -31 .. 31. Beside it, for each row w with plane row q, two float32 that are never too
+small: the lengths |w - q| and |w|, and for each block of 64 rows the largest of both.
 
 A row that is not finite, or so large that its length overflows, has codes 0 and length infinity.
 """
@@ -28,9 +28,10 @@ from .team import Team
 
 BITS = ("F16", "BF16")  # formats that have a plane
 GROUP = 32  # columns
-STRIP = LAYOUTS["Q8_0"].nbytes  # bytes for 32 columns of sixteen rows
+STRIP = LAYOUTS["PLANE"].nbytes  # bytes for 32 columns of sixteen rows
 _PIECE = 16 * LANES  # rows that one piece of the work packs
-_LARGEST_CODE = 127.0
+_LARGEST_CODE = 31.0
+_ZERO = 32
 _LARGEST_SCALE = np.float32(65504.0)
 # Lengths are sums of n / 16 + 5 squares in float32, each rounded: by less than 2^-12 for n <= 2^15.
 # Squares below the smallest normal float32 may be lost: 2^-126 each.
@@ -74,16 +75,15 @@ def _codes(kind: str) -> Any:
 
     def body(e: Emitter, source: Value, target: Value, scale: Value, inverse: Value, sums: Value) -> None:
         missed, length = (e.load(VF, sums, at) for at in (0, 4 * LANES))
+        words = []
         for half in (0, 1):
             w = _widened(e, e.load(_STORED, source, 32 * half, 2), kind)
             code = _rounded(e, e.b.fmul(w, e.splat(inverse)))
             rest = e.fma(e.b.fsub(floats(0.0), code), e.splat(scale), w)
             missed, length = e.fma(rest, rest, missed), e.fma(w, w, length)
-            bytes_ = e.b.trunc(e.b.fptosi(code, VI), ir.VectorType(I8, LANES))
-            words = e.cast(bytes_, ir.VectorType(VI.element, 4))
-            for j in range(4):
-                word = e.b.extract_element(words, ir.Constant(VI.element, j))
-                e.store(word, target, 64 * (4 * half + j))
+            raised = e.b.add(e.b.fptosi(code, VI), ints(_ZERO))
+            words.append(e.cast(e.b.trunc(raised, ir.VectorType(I8, LANES)), _WORDS))
+        _store_codes(e, words, target)
         e.store(missed, sums)
         e.store(length, sums, 4 * LANES)
 
@@ -92,10 +92,30 @@ def _codes(kind: str) -> Any:
 
 
 _STORED = ir.VectorType(I16, LANES)
+_WORDS = ir.VectorType(VI.element, 4)
+
+
+def _store_codes(e: Emitter, words: list[Value], target: Value) -> None:
+    """Two times 16 codes, four to a word, into one lane: four words of nibbles, then two of upper pairs."""
+
+    def same(number: int) -> Value:
+        return ir.Constant(_WORDS, [number] * 4)
+
+    low = [e.b.and_(word, same(0x0F0F0F0F)) for word in words]
+    nibbles = e.b.or_(low[0], e.b.shl(low[1], same(4)))
+    for j in range(4):
+        e.store(e.b.extract_element(nibbles, ir.Constant(VI.element, j)), target, 64 * j)
+    for half, word in enumerate(words):
+        pairs = e.b.and_(e.b.lshr(word, same(4)), same(0x03030303))
+        pairs = e.b.shl(pairs, ir.Constant(_WORDS, [0, 2, 4, 6]))
+        joined = e.b.extract_element(pairs, ir.Constant(VI.element, 0))
+        for j in range(1, 4):
+            joined = e.b.or_(joined, e.b.extract_element(pairs, ir.Constant(VI.element, j)))
+        e.store(joined, target, 256 + 64 * half)
 
 
 def _rounded(e: Emitter, x: Value) -> Value:
-    """The nearest integer from -127 to 127, as a float."""
+    """The nearest integer from -31 to 31, as a float."""
     low, high, ruler = floats(-_LARGEST_CODE), floats(_LARGEST_CODE), floats(12582912.0)
     x = e.b.select(e.b.fcmp_ordered("<", x, low), low, x)
     x = e.b.select(e.b.fcmp_ordered(">", x, high), high, x)
@@ -171,7 +191,7 @@ def _clear(strip: int, lane: int, blocks: int) -> None:
     """Codes and scales 0 for one row."""
     for block in range(blocks):
         _put_half(strip + STRIP * block + 2 * lane, np.uint16(0))
-        for j in range(8):
+        for j in range(6):
             _put_word(strip + STRIP * block + HALVES + 64 * j + 4 * lane, np.int32(0))
 
 

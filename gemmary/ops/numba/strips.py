@@ -160,15 +160,20 @@ def _one_half(e: Emitter, isa: Any, base: Value) -> tuple[Value, ...]:
     return (_halves(e, isa, base, 0),)
 
 
+def _six_bits(e: Emitter, base: Value, offset: int) -> Callable[[int], Value]:
+    """Eight vectors of 6-bit codes from 384 bytes: nibbles, then upper pairs, 64 bytes for four vectors."""
+    low = _nibbles(e, base, offset)
+    planes = [e.load(VB, base, offset + 256 + 64 * i, 16) for i in (0, 1)]
+    return lambda j: e.b.or_(low(j), _field(e, planes[j // 4], 2 * (j % 4) - 4, 0x30))
+
+
 def _q6_k(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group:
     scales = tuple(e.b.fmul(header[0], _small(e, base, LANES * i, True)) for i in (0, 1))
-    low = _nibbles(e, base, 2 * LANES)
-    planes = [e.load(VB, base, 2 * LANES + 256 + 64 * i, 16) for i in (0, 1)]
+    return Group(_six_bits(e, base, 2 * LANES), scales, zero=32)
 
-    def code(j: int) -> Value:
-        return e.b.or_(low(j), _field(e, planes[j // 4], 2 * (j % 4) - 4, 0x30))
 
-    return Group(code, scales, zero=32)
+def _plane(e: Emitter, isa: Any, base: Value, header: tuple[Value, ...]) -> Group:
+    return Group(_six_bits(e, base, HALVES), (_halves(e, isa, base, 0),), zero=32)
 
 
 LAYOUTS = {
@@ -180,5 +185,6 @@ LAYOUTS = {
     "Q8_0": Layout(32, 0, HALVES + 512, _nothing, _q8_0),
     "Q4_K": Layout(256, 2 * HALVES, 2 * LANES + 256, _k_header, _q4_k),
     "Q5_K": Layout(256, 2 * HALVES, 2 * LANES + 320, _k_header, _q5_k),
+    "PLANE": Layout(32, 0, HALVES + 384, _nothing, _plane),  # of a 16-bit table; no file has it (`plane`)
     "Q6_K": Layout(256, HALVES, 2 * LANES + 384, _one_half, _q6_k),
 }

@@ -1,4 +1,4 @@
-"""`TopK` through the 8-bit plane: the bits of the full product, and a bound that nothing breaks."""
+"""`TopK` through the 6-bit plane: the bits of the full product, and a bound that nothing breaks."""
 
 from __future__ import annotations
 
@@ -89,9 +89,12 @@ def assert_same(found: Candidates, logits: np.ndarray, want: TopK) -> None:
 
 def unpacked(plane: Plane) -> np.ndarray:
     """The numbers of the plane, float64 [rows, columns], from what docs/kernels.md says of strips."""
-    blocks = plane.strips.reshape(plane.rows // 16, plane.columns // 32, 544)
+    blocks = plane.strips.reshape(plane.rows // 16, plane.columns // 32, 416)
     scales = blocks[:, :, :32].copy().view(np.float16).astype(np.float64)
-    codes = blocks[:, :, 32:].copy().view(np.int8).reshape(*blocks.shape[:2], 8, 16, 4)
+    nibbles = blocks[:, :, 32:288].reshape(*blocks.shape[:2], 4, 16, 4)
+    pairs = blocks[:, :, 288:].reshape(*blocks.shape[:2], 2, 1, 16, 4) >> np.arange(0, 8, 2).reshape(4, 1, 1)
+    low = np.concatenate([nibbles & 15, nibbles >> 4], 2)
+    codes = (low | (pairs & 3).reshape(low.shape) << 4).astype(np.int8) - 32
     by_row = codes.transpose(0, 3, 1, 2, 4).reshape(len(blocks), 16, -1, 32)
     return (by_row * scales.transpose(0, 2, 1)[..., None]).reshape(plane.rows, plane.columns)
 
@@ -107,7 +110,7 @@ def test_lengths_are_never_too_small(format: str, kind: str) -> None:
         assert (mine >= right).all()
         assert (mine <= right * 1.001 + 1e-15).all()
     if kind in ("normal", "large"):
-        assert (missed < 0.01 * length).all()  # eight bits
+        assert (missed < 0.04 * length).all()  # six bits
     np.testing.assert_array_equal(plane.block_missed[:-1], plane.missed[:4096].reshape(-1, 64).max(-1))
 
 
@@ -151,7 +154,7 @@ def test_the_bound_holds(format: str, kind: str, activation: str) -> None:
             )
             assert (np.abs(near - logits[r]) <= off + 2.0**-100).all()
             if activation == "normal" and kind == "normal":
-                assert off.max() < (0.4 if parts == 1 else 0.2) * logits[r].std()  # else it would be useless
+                assert off.max() < (0.6 if parts == 1 else 0.4) * logits[r].std()  # else it would be useless
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -240,7 +243,7 @@ def test_few_rows_survive() -> None:
     for activation in ("normal", "outliers", "mean"):
         head.top_k(activations(activation, 512, 1), TopK(16, lse=False))
     assert head.queries == 3 and head.fallbacks == 0
-    assert 3 * 16 <= head.survivors < 3 * 16384 * 0.01
+    assert 3 * 16 <= head.survivors < 3 * 16384 * 0.03
 
 
 def test_what_the_bound_cannot_tell_apart_is_left_to_the_full_product() -> None:
