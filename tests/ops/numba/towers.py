@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch.nn.functional import gelu, layer_norm, rms_norm, scaled_dot_product_attention, unfold
 
 from gemmary.config import VisionConfig
 from gemmary.formats import FORMATS, encode
@@ -19,6 +21,7 @@ from gemmary.ops.numba.tower import pack_linear
 
 SMALL = VisionConfig(width=96, layers=3, heads=4, ffn=200, image=112, patch=7, tokens=16)
 Weights = dict[str, np.ndarray]
+Tensors = dict[str, torch.Tensor]
 
 
 def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, seed: int = 0) -> Weights:
@@ -91,53 +94,35 @@ def packed(w: Weights, config: VisionConfig, element: str, form: str = "F32", he
     )  # fmt: skip
 
 
-def truth(w: Weights, config: VisionConfig, pixels: np.ndarray, kind: Any = np.float64) -> np.ndarray:
-    """Soft tokens, by plain NumPy in `kind`."""
-    w = {name: values.astype(kind) for name, values in w.items()}
-    return np.concatenate([_one(w, config, picture.astype(kind)) for picture in pixels])
+def truth(w: Weights, config: VisionConfig, pixels: np.ndarray, kind: torch.dtype = torch.float64) -> np.ndarray:
+    """Soft tokens, by plain torch in `kind`."""
+    held = {name: torch.from_numpy(values).to(kind) for name, values in w.items()}
+    with torch.inference_mode():
+        parts = [_one(held, config, torch.from_numpy(picture).to(kind)) for picture in pixels]
+    return torch.cat(parts).double().numpy()
 
 
-def _one(w: Weights, config: VisionConfig, picture: np.ndarray) -> np.ndarray:
-    grid, side, patch = config.image // config.patch, round(config.tokens**0.5), config.patch
-    squares = picture.reshape(3, grid, patch, grid, patch).transpose(1, 3, 0, 2, 4).reshape(grid * grid, -1)
+def _one(w: Tensors, config: VisionConfig, picture: torch.Tensor) -> torch.Tensor:
+    grid, side, eps = config.image // config.patch, round(config.tokens**0.5), config.norm_eps
+    squares = unfold(picture[None], config.patch, stride=config.patch)[0].T
     x = _linear(w, "patch", squares) + w["positions"]
     for i in range(config.layers):
-        h = _layer_norm(w, f"{i}.attn_norm", x, config.norm_eps)
-        q, k, v = (_linear(w, f"{i}.{n}", h) for n in "qkv")
-        x = x + _linear(w, f"{i}.o", _attention(q, k, v, config.heads))
-        h = _linear(w, f"{i}.fc1", _layer_norm(w, f"{i}.ffn_norm", x, config.norm_eps))
-        x = x + _linear(w, f"{i}.fc2", _gelu(h))
-    x = _layer_norm(w, "norm", x, config.norm_eps)
-    step = grid // side
-    x = x.reshape(side, step, side, step, -1).mean((1, 3)).reshape(side * side, -1)
-    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norm_eps) * w["soft_norm"]
-    return x @ w["projection"].T
+        h = _layer_norm(w, f"{i}.attn_norm", x, eps)
+        heads = (_linear(w, f"{i}.{n}", h).unflatten(-1, (config.heads, -1)).transpose(0, 1) for n in "qkv")
+        o = scaled_dot_product_attention(*heads).transpose(0, 1).flatten(1)
+        x = x + _linear(w, f"{i}.o", o)
+        h = _linear(w, f"{i}.fc1", _layer_norm(w, f"{i}.ffn_norm", x, eps))
+        x = x + _linear(w, f"{i}.fc2", gelu(h, approximate="tanh"))
+    x = _layer_norm(w, "norm", x, eps).view(side, grid // side, side, grid // side, -1).mean((1, 3)).flatten(0, 1)
+    return rms_norm(x, x.shape[-1:], w["soft_norm"], eps) @ w["projection"].T
 
 
-def _linear(w: Weights, name: str, x: np.ndarray) -> np.ndarray:
+def _linear(w: Tensors, name: str, x: torch.Tensor) -> torch.Tensor:
     return x @ w[name].T + w[f"{name}.bias"]
 
 
-def _layer_norm(w: Weights, name: str, x: np.ndarray, eps: float) -> np.ndarray:
-    x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * w[name] + w[f"{name}.bias"]
-
-
-def _gelu(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
-
-
-def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
-    out = np.empty_like(q)
-    head = q.shape[1] // heads
-    for n in range(heads):
-        part = slice(n * head, (n + 1) * head)
-        scores = q[:, part] @ k[:, part].T
-        scores *= head**-0.5
-        scores -= scores.max(-1, keepdims=True)
-        np.exp(scores, out=scores)
-        out[:, part] = scores @ v[:, part] / scores.sum(-1, keepdims=True)
-    return out
+def _layer_norm(w: Tensors, name: str, x: torch.Tensor, eps: float) -> torch.Tensor:
+    return layer_norm(x, x.shape[-1:], w[name], w[f"{name}.bias"], eps)
 
 
 def cosines(got: np.ndarray, want: np.ndarray) -> np.ndarray:
