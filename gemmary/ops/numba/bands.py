@@ -1,11 +1,11 @@
 """int8 weights for many tokens: bands of 32 rows, blocks of 64 columns.
 
-Where thousands of tokens meet a matrix, arithmetic is the limit and not memory. So a band is two strips side by
-side that share every activation that is read, and scales come twice as seldom as in a file's Q8_0.
+Where thousands of tokens meet a matrix, arithmetic is the limit and not memory. So a band is two strips side
+by side that share every activation that is read, and scales come half as often as in a file's Q8_0.
 
-Bit rule: a sum over 64 columns is exact. A total begins at the bias; sums are added in the order of columns by one
-fused multiply-add of (sum, weight scale * activation scale), then the loud columns (`patch_codes`), each by one
-of (activation, code * weight scale); what is to be added comes last.
+Bit rule: a sum over 64 columns is exact. A total begins at the bias; sums are added in the order of columns,
+by one fused multiply-add of (sum, weight scale * activation scale), then the loud columns (`patch_codes`),
+each by one of (activation, code * weight scale); what is to be added comes last.
 """
 
 from __future__ import annotations
@@ -80,8 +80,11 @@ def multiply(
 
 @dataclass(frozen=True)
 class Places:
-    """Addresses of a band's codes, bias and loud columns, of a tile's codes and loud values; what is added to a
-    result, and where that goes, each with the bytes of a row; how many blocks and loud columns there are."""
+    """What a band and a tile of tokens are, in addresses and numbers.
+
+    A band's codes, bias and loud columns; a tile's codes and loud values; where results go, and what is added
+    to them, each with the bytes of a row; how many blocks and loud columns there are.
+    """
 
     weight: Value
     bias: Value
@@ -101,7 +104,8 @@ def emit_band(e: Emitter, isa: Any, tokens: int, at: Places) -> None:
     places = [(s, m) for s in range(STRIPS) for m in range(tokens)]
     totals = {(s, m): e.variable(e.load(VF, at.bias, 4 * LANES * s)) for s, m in places}
     with e.loop(at.blocks) as i:
-        _add_block(e, isa, tokens, e.step(at.weight, i, BLOCK_BYTES), e.step(at.x, i, tokens * TOKEN_BYTES), totals)
+        w, x = e.step(at.weight, i, BLOCK_BYTES), e.step(at.x, i, tokens * TOKEN_BYTES)
+        _add_block(e, isa, tokens, w, x, totals)
     with e.loop(at.count) as j:
         weights = [e.load(VF, e.step(at.loud, j, 4 * ROWS), 4 * LANES * s) for s in range(STRIPS)]
         for m in range(tokens):
@@ -109,9 +113,8 @@ def emit_band(e: Emitter, isa: Any, tokens: int, at: Places) -> None:
             for s, weight in enumerate(weights):
                 e.b.store(e.fma(value, weight, e.b.load(totals[s, m])), totals[s, m])
     for s, m in places:
-        to, more = (
-            e.b.add(a, e.b.mul(row, ir.Constant(row.type, m))) for a, row in ((at.out, at.row), (at.add, at.add_row))
-        )
+        rows = (at.out, at.row), (at.add, at.add_row)
+        to, more = (e.b.add(a, e.b.mul(row, ir.Constant(row.type, m))) for a, row in rows)
         value = e.b.fadd(e.b.load(totals[s, m]), e.load(VF, more, 4 * LANES * s))
         e.store(value, to, 4 * LANES * s)
 
@@ -155,8 +158,9 @@ band: Any = intrinsic(prefer_literal=True)(_band)
 
 
 @kernel(
-    weight=ADDRESS, bias=ADDRESS, loud=ADDRESS, x=ADDRESS, values=ADDRESS, count=ADDRESS, out=ADDRESS, add=ADDRESS,
-    rows=COUNT, row=COUNT, add_row=COUNT, tokens=COUNT, blocks=COUNT, together=COUNT, pieces=COUNT,
+    weight=ADDRESS, bias=ADDRESS, loud=ADDRESS, x=ADDRESS, values=ADDRESS, count=ADDRESS, out=ADDRESS,
+    add=ADDRESS, rows=COUNT, row=COUNT, add_row=COUNT, tokens=COUNT, blocks=COUNT, together=COUNT,
+    pieces=COUNT,
 )  # fmt: skip
 def _product(args: Any, piece: int) -> None:
     """A run of bands times all tokens, so many bands at a time that they stay near."""
@@ -170,7 +174,8 @@ def _product(args: Any, piece: int) -> None:
             size = tile_of(token, a.tokens)[1]
             x, values = a.x + token * a.blocks * TOKEN_BYTES, a.values + 4 * LOUD * token
             for n in range(start, min(start + a.together, end)):
-                w, after, lw = a.weight + n * a.blocks * BLOCK_BYTES, 4 * ROWS * n, a.loud + 4 * ROWS * LOUD * n
+                w, after = a.weight + n * a.blocks * BLOCK_BYTES, 4 * ROWS * n
+                lw = a.loud + LOUD * after
                 bias, out, row = a.bias + after, a.out + token * a.row + after, a.row
                 add, add_row = nothing.ctypes.data, 0
                 lacking = (n + 1) * ROWS > a.rows

@@ -1,9 +1,9 @@
 """int8 activations of the tower: 64 columns share a float32 scale; the loudest columns stay float32.
 
-Some channels of a trained network are many times as large as the others, whatever the picture. One such column
-would leave its 63 neighbours no more than a few codes. So columns whose largest magnitude in a picture is more
-than four times the median column's (at most 32) are zeros among the codes, and are kept beside them as they are.
-All of that is decided within one picture, so no picture changes another's bits.
+Some channels of a trained network are many times as large as the others, whatever the picture. One such
+column would leave its 63 neighbours no more than a few codes. So columns whose largest magnitude among the
+rows that come together is more than four times the median column's (at most 32) are zeros among the codes,
+and are kept beside them as they are. Rows that come together are always of one picture, and the same ones.
 """
 
 from __future__ import annotations

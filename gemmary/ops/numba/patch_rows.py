@@ -128,9 +128,7 @@ def cut_square(args: Any, piece: int) -> None:
             out[(c * a.patch + y) * a.patch : (c * a.patch + y + 1) * a.patch] = line
 
 
-@kernel(
-    x=ADDRESS, gain=ADDRESS, bias=ADDRESS, eps=NUMBER, out=ADDRESS, columns=COUNT, grid=COUNT, side=COUNT
-)
+@kernel(x=ADDRESS, gain=ADDRESS, bias=ADDRESS, eps=NUMBER, out=ADDRESS, columns=COUNT, grid=COUNT, side=COUNT)
 def pool_square(args: Any, piece: int) -> None:
     """The mean of the norms of a square of patches, added row by row."""
     a = record(args)

@@ -29,7 +29,7 @@ from .sight import Sight
 from .staged import Staged
 from .team import Team
 
-TOGETHER = 1024  # rows that go through the feed-forward together
+TOGETHER = 1024  # rows of a picture that go through a product together: they stay in the last cache
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ class TowerLinear:
         return self.weight.rows
 
 
-
 def pack_linear(
     team: Team,
     memory: WeightMemory,
@@ -58,8 +57,8 @@ def pack_linear(
 ) -> TowerLinear:
     """A linear of the tower from a file's bytes: any float format, or Q8_0. bias float32 [rows].
 
-    element "INT8": rounded once more, a row to one scale; fast. "F32": exact products of float32 with what the
-    file has. ValueError for another word.
+    element "INT8": rounded once more, 64 columns of a row to a scale; fast. "F32": exact products of float32
+    with what the file has. ValueError for another word.
     """
     if element not in ("INT8", "F32"):
         raise ValueError(f"a tower is computed in INT8 or F32, not in {element}")
@@ -92,8 +91,7 @@ class Softened:
 
     def computed(self, step: Staged) -> Floats:
         """The values [T, F]."""
-        x = self.of.computed(step) if isinstance(self.of, Projected) else self.of
-        softened = _softened(step, x)
+        softened = _softened(step, self.of.computed(step) if isinstance(self.of, Projected) else self.of)
         step.run()
         return softened.values
 
@@ -101,7 +99,7 @@ class Softened:
 def project(step: Staged, x: Floats, norm: Norm, linears: tuple[TowerLinear, ...]) -> tuple[Floats, ...]:
     """norm(x) through each linear."""
     outs = tuple(step.arena.take((len(x), linear.rows)) for linear in linears)
-    for part in _pictures(step, len(x)):
+    for part in _portions(step, len(x)):
         h = _normalised(step, x[part], norm)
         for linear, out in zip(linears, outs, strict=True):
             _multiply(step, linear, h, out[part])
@@ -112,24 +110,27 @@ def project(step: Staged, x: Floats, norm: Norm, linears: tuple[TowerLinear, ...
 def merge(step: Staged, x: Floats, o: Floats | Softened, linear: TowerLinear) -> Floats:
     """x + o W^T + bias."""
     out = step.arena.take(x.shape)
-    waiting = o.of if isinstance(o, Softened) else None
-    if isinstance(waiting, Projected):
-        for picture in _pictures(step, len(x)):
-            for part in _parts(picture, TOGETHER):
-                h = _normalised(step, waiting.x[part], waiting.norm)
-                hidden = step.arena.take((len(x[part]), waiting.linear.rows))
-                _multiply(step, waiting.linear, h, hidden)
-                _multiply(step, linear, _softened(step, hidden), out[part], x[part])
-                step.run()
-        return out
-    for part in _pictures(step, len(x)):
-        rows = _softened(step, waiting[part]) if waiting is not None else _noted(step, o[part])
-        _multiply(step, linear, rows, out[part], x[part])
+    for part in _portions(step, len(x)):
+        _multiply(step, linear, _rows_of(step, o, part), out[part], x[part])
         step.run()
     return out
 
 
-def attend_pictures(step: Staged, q: Floats, k: Floats, v: Floats, attention: Attention, element: str) -> Floats:
+def _rows_of(step: Staged, o: Floats | Softened, part: slice) -> _Rows:
+    """Some rows of what is merged, computed if they were not yet."""
+    if not isinstance(o, Softened):
+        return _noted(step, o[part])
+    if not isinstance(o.of, Projected):
+        return _softened(step, o.of[part])
+    h = _normalised(step, o.of.x[part], o.of.norm)
+    hidden = step.arena.take((len(h.values), o.of.linear.rows))
+    _multiply(step, o.of.linear, h, hidden)
+    return _softened(step, hidden)
+
+
+def attend_pictures(
+    step: Staged, q: Floats, k: Floats, v: Floats, attention: Attention, element: str
+) -> Floats:
     """Attention of patches that see all of their picture: in float32 where that is the element, else in int8.
 
     UnsupportedModelError for a step that is not pictures of one size, or for a window.
@@ -137,12 +138,10 @@ def attend_pictures(step: Staged, q: Floats, k: Floats, v: Floats, attention: At
     lengths = np.diff(step.step.starts)
     whole = (step.step.block >= 0).all() and (step.last == lengths[step.seq] - 1).all()
     if attention.window is not None or not whole or (lengths != lengths[0]).any():
-        raise UnsupportedModelError("without pages, the CPU engine attends within whole pictures of one size only")
+        raise UnsupportedModelError("without pages, a CPU attends within whole pictures of one size only")
     if element == "F32":
         return _attend_exactly(step, q, k, v, attention)
-    out = attend_patches(
-        step.tape, step.arena, q, k, v, int(lengths[0]), attention.head_dim, attention.scale
-    )
+    out = attend_patches(step.tape, step.arena, q, k, v, int(lengths[0]), attention.head_dim, attention.scale)
     step.run()
     return out
 
@@ -180,8 +179,12 @@ def patchify(step: Staged, pixels: Floats, linear: TowerLinear, positions: Float
     for n, picture in enumerate(pixels):
         squares = step.arena.take((each, 3 * patch * patch))
         step.tape.add(cut_square, each, pixels=picture, side=side, patch=patch, out=squares)
-        _multiply(step, linear, _noted(step, squares), out[n * each : (n + 1) * each], positions)
         step.run()
+        for first in range(0, each, TOGETHER):
+            part = slice(first, min(first + TOGETHER, each))
+            to = out[n * each + part.start : n * each + part.stop]
+            _multiply(step, linear, _noted(step, squares[part]), to, positions[part])
+            step.run()
     return out
 
 
@@ -198,16 +201,14 @@ def pool(step: Staged, x: Floats, norm: Norm, grid: int, side: int) -> Floats:
 
 @dataclass
 class _Rows:
-    """Floats that a product may want as they are or as codes, which are made once. peaks: see `patch_codes`."""
+    """Floats that products want as they are, or as codes, which are made once; peaks: see `patch_codes`."""
 
     values: Floats
     peaks: Ints
     codes: Codes | None = None
 
 
-def _multiply(
-    step: Staged, linear: TowerLinear, rows: _Rows, out: Floats, add: Floats | None = None
-) -> None:
+def _multiply(step: Staged, linear: TowerLinear, rows: _Rows, out: Floats, add: Floats | None = None) -> None:
     """Put out = rows W^T + bias + add on the tape."""
     if isinstance(linear.weight, PackedLinear):
         floats.multiply(step.tape, step.team, linear.weight, rows.values, len(out), out, waits=True)
@@ -240,12 +241,9 @@ def _noted(step: Staged, x: Floats) -> _Rows:
     return _Rows(x, peaks)
 
 
-def _pictures(step: Staged, rows: int) -> Iterator[slice]:
-    """The rows of each picture."""
-    yield from _parts(slice(0, rows), rows // (len(step.step.starts) - 1))
-
-
-def _parts(whole: slice, most: int) -> Iterator[slice]:
-    """A slice in pieces of at most so many."""
-    for first in range(whole.start, whole.stop, most):
-        yield slice(first, min(first + most, whole.stop))
+def _portions(step: Staged, rows: int) -> Iterator[slice]:
+    """The rows of each picture, at most TOGETHER at a time."""
+    each = rows // (len(step.step.starts) - 1)
+    for picture in range(0, rows, each):
+        for first in range(picture, picture + each, TOGETHER):
+            yield slice(first, min(first + TOGETHER, picture + each))

@@ -25,11 +25,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, seed: int = 0) -> Weights:
-    """Weights whose layers all matter. With `outliers`, so many residual channels are 60 times as large.
-
-    They are as in trained networks: what writes to the residual stream writes more into them, about the same for
-    every patch, and what reads gives them less gain, though not so little that rounding would not notice.
-    """
+    """Weights whose layers all matter. With `outliers`, norms make so many channels 60 times the others."""
     rng = np.random.default_rng(seed)
     d, f, p = config.width, config.ffn, 3 * config.patch**2
 
@@ -42,15 +38,16 @@ def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, see
     w = {
         "patch": matrix(d, p, 2.0), "patch.bias": normal(d, scale=0.1),
         "positions": normal(config.patches, d, scale=0.3), "projection": matrix(text_width, d),
-        "norm": 1 + normal(d, scale=0.1), "norm.bias": normal(d, scale=0.1), "soft_norm": 1 + normal(d, scale=0.1),
+        "norm": 1 + normal(d, scale=0.1), "norm.bias": normal(d, scale=0.1),
+        "soft_norm": 1 + normal(d, scale=0.1),
     }  # fmt: skip
     for i in range(config.layers):
         at = f"{i}."
         for name in ("attn_norm", "ffn_norm"):
             w[at + name], w[at + name + ".bias"] = 1 + normal(d, scale=0.1), normal(d, scale=0.1)
         for name, shape, gain in (
-            ("q", (d, d), 1.5), ("k", (d, d), 1.5), ("v", (d, d), 1.0), ("o", (d, d), 1.0), ("fc1", (f, d), 1.0),
-            ("fc2", (d, f), 1.0),
+            ("q", (d, d), 1.5), ("k", (d, d), 1.5), ("v", (d, d), 1.0), ("o", (d, d), 1.0),
+            ("fc1", (f, d), 1.0), ("fc2", (d, f), 1.0),
         ):  # fmt: skip
             w[at + name], w[at + name + ".bias"] = matrix(*shape, gain), normal(shape[0], scale=0.1)
     if outliers:
@@ -59,15 +56,20 @@ def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, see
 
 
 def _plant(w: Weights, config: VisionConfig, channels: np.ndarray) -> None:
-    for name in ("patch", "patch.bias"):
-        w[name][channels] *= 60
-    w["positions"][:, channels] *= 60
+    """What the matrices behind the norms make of it stays of the size that it was."""
+    smaller = (config.width / (config.width + len(channels) * (60**2 - 1))) ** 0.5
     for i in range(config.layers):
-        for name in ("o", "o.bias", "fc2", "fc2.bias"):
-            w[f"{i}.{name}"][channels] *= 60
+        for name in ("attn_norm", "ffn_norm"):
+            w[f"{i}.{name}"][channels] = 60
+            w[f"{i}.{name}.bias"][channels] *= 60
+        for name in ("q", "k", "v", "fc1"):
+            w[f"{i}.{name}"] *= np.float32(smaller)
+    w["soft_norm"][channels] = 60
 
 
-def packed(w: Weights, config: VisionConfig, element: str, form: str = "F32", heads: str | None = None) -> Tower:
+def packed(
+    w: Weights, config: VisionConfig, element: str, form: str = "F32", heads: str | None = None
+) -> Tower:
     """A tower on the CPU engine. `form`: the file's; `heads`: the attention's element, if another one's."""
     memory = WeightMemory()
     ops = NumbaOps("F32" if (heads or element) == "F32" else "F16")
@@ -75,9 +77,7 @@ def packed(w: Weights, config: VisionConfig, element: str, form: str = "F32", he
     def linear(name: str) -> Any:
         values = w[name]
         raw = encode(FORMATS[form], values).reshape(-1)
-        return pack_linear(
-            team(), memory, FORMATS[form], raw, *values.shape, w.get(f"{name}.bias"), element
-        )
+        return pack_linear(team(), memory, FORMATS[form], raw, *values.shape, w.get(f"{name}.bias"), element)
 
     def norm(name: str) -> Gain:
         return Gain(w[name], config.norm_eps, w.get(f"{name}.bias"))
@@ -94,7 +94,9 @@ def packed(w: Weights, config: VisionConfig, element: str, form: str = "F32", he
     )  # fmt: skip
 
 
-def truth(w: Weights, config: VisionConfig, pixels: np.ndarray, kind: torch.dtype = torch.float64) -> np.ndarray:
+def truth(
+    w: Weights, config: VisionConfig, pixels: np.ndarray, kind: torch.dtype = torch.float64
+) -> np.ndarray:
     """Soft tokens, by plain torch in `kind`."""
     held = {name: torch.from_numpy(values).to(kind) for name, values in w.items()}
     with torch.inference_mode():
@@ -113,7 +115,8 @@ def _one(w: Tensors, config: VisionConfig, picture: torch.Tensor) -> torch.Tenso
         x = x + _linear(w, f"{i}.o", o)
         h = _linear(w, f"{i}.fc1", _layer_norm(w, f"{i}.ffn_norm", x, eps))
         x = x + _linear(w, f"{i}.fc2", gelu(h, approximate="tanh"))
-    x = _layer_norm(w, "norm", x, eps).view(side, grid // side, side, grid // side, -1).mean((1, 3)).flatten(0, 1)
+    x = _layer_norm(w, "norm", x, eps).view(side, grid // side, side, grid // side, -1)
+    x = x.mean((1, 3)).flatten(0, 1)
     return rms_norm(x, x.shape[-1:], w["soft_norm"], eps) @ w["projection"].T
 
 
@@ -152,7 +155,8 @@ def document(size: int) -> np.ndarray:
     page = Image.new("RGB", (size, size), "white")
     draw = ImageDraw.Draw(page)
     for i, y in enumerate(range(4, size - 12, 14)):
-        draw.text((4 + i % 3 * 8, y), f"{i:03d} Two coffees 7.40, one cake {i}.50 " * (size // 200 + 1), fill="black")
+        line = f"{i:03d} Two coffees 7.40, one cake {i}.50 " * (size // 200 + 1)
+        draw.text((4 + i % 3 * 8, y), line, fill="black")
     draw.rectangle((size // 2, size // 3, size - 5, size // 2), outline="blue", width=3)
     return (np.asarray(page, np.float32).transpose(2, 0, 1) / 127.5 - 1).astype(np.float32)
 
@@ -162,4 +166,5 @@ def _scaled(field: np.ndarray) -> np.ndarray:
     return ((field - low) / (high - low) * 2 - 1).astype(np.float32)
 
 
-PICTURES: dict[str, Callable[[int], np.ndarray]] = {"noise": noise, "gradient": gradient, "document": document}
+PICTURES: dict[str, Callable[[int], np.ndarray]]
+PICTURES = {"noise": noise, "gradient": gradient, "document": document}
