@@ -5,7 +5,7 @@ by side that share every activation that is read, and scales come half as often 
 
 Bit rule: a sum over 64 columns is exact. A total begins at the bias; sums are added in the order of columns,
 by one fused multiply-add of (sum, weight scale * activation scale), then the loud columns (`patch_codes`),
-each by one of (activation, code * weight scale); what is to be added comes last.
+each by one of (activation, weight in two bytes); what is to be added comes last.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ _ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to the nearest i
 
 @dataclass(frozen=True)
 class Bands:
-    """A weight [rows, columns] in int8 with a bias. Bands and blocks that are not full have zeros."""
+    """A weight [rows, columns] in int8 with a bias. Bands and blocks that are not full have zeros.
+
+    `rests` [bands, columns, 32] are a second byte of each number, in 254ths of the first one's unit. Only loud
+    columns are read with it: they carry so much that a rounded weight there would be heard.
+    """
 
     rows: int
     columns: int
     codes: npt.NDArray[np.uint8]
+    rests: npt.NDArray[np.uint8]
     bias: Floats
 
     @classmethod
@@ -53,13 +58,17 @@ class Bands:
         """values [rows, columns] rounded on all threads, 64 of a row to their largest magnitude / 127."""
         rows, columns = values.shape
         count, blocks = -(-rows // ROWS), blocks_of(columns)
-        codes, held = memory.take(count * blocks * BLOCK_BYTES), np.zeros(count * ROWS, np.float32)
+        codes, rests = memory.take(count * blocks * BLOCK_BYTES), memory.take(count * ROWS * columns)
+        held = np.zeros(count * ROWS, np.float32)
         if bias is not None:
             held[:rows] = bias
         tape = Tape()
-        tape.add(_pack_band, count, values=values, codes=codes, rows=rows, columns=columns, blocks=blocks)
+        tape.add(
+            _pack_band, count, values=values, codes=codes, rests=rests, rows=rows, columns=columns,
+            blocks=blocks,
+        )  # fmt: skip
         team.play(tape)
-        return cls(rows, columns, codes, held)
+        return cls(rows, columns, codes, rests, held)
 
 
 def multiply(
@@ -68,7 +77,10 @@ def multiply(
     """Put out [T, rows] = x W^T + bias + add on a tape; add [T, rows]."""
     blocks, bands = blocks_of(weight.columns), len(weight.bias) // ROWS
     loud = arena.take((bands, LOUD, ROWS))
-    tape.add(_gather, bands, weight=weight.codes, blocks=blocks, loud=x.loud, count=x.count, out=loud)
+    tape.add(
+        _gather, bands, weight=weight.codes, rests=weight.rests, columns=weight.columns, blocks=blocks,
+        loud=x.loud, count=x.count, out=loud,
+    )  # fmt: skip
     together = max(1, _CACHED // (blocks * BLOCK_BYTES))
     pieces = max(min(bands, team.threads), -(-bands // together))
     tape.add(
@@ -211,7 +223,7 @@ def _copy_rest(rest: np.ndarray, size: int, rows: int, out: int, row: int, add: 
                 to[r] = np.float32(to[r] + more[r])
 
 
-@kernel(weight=ADDRESS, blocks=COUNT, loud=ADDRESS, count=ADDRESS, out=ADDRESS)
+@kernel(weight=ADDRESS, rests=ADDRESS, columns=COUNT, blocks=COUNT, loud=ADDRESS, count=ADDRESS, out=ADDRESS)
 def _gather(args: Any, piece: int) -> None:
     """The loud columns of a band as floats [32 columns, 32 rows]."""
     a = record(args)
@@ -220,13 +232,15 @@ def _gather(args: Any, piece: int) -> None:
         c = np.int64(loud[j])
         block = a.weight + (piece * a.blocks + c // BLOCK) * BLOCK_BYTES
         codes, scales = bytes_at(block, ROWS * BLOCK), floats_at(block + ROWS * BLOCK, ROWS)
+        rests = bytes_at(a.rests + ROWS * (a.columns * piece + c), ROWS)
         out = floats_at(a.out + 4 * ROWS * (LOUD * piece + j), ROWS)
         for r in range(ROWS):
             code = np.int32(codes[c % BLOCK // 4 * 4 * ROWS + 4 * r + c % 4] ^ np.uint8(_BIAS ^ 0x80)) - 128
-            out[r] = np.float32(np.float32(code) * scales[r])
+            both = np.int32(254) * code + np.int32(np.int8(rests[r]))
+            out[r] = np.float32(np.float32(both) * np.float32(scales[r] / np.float32(254)))
 
 
-@kernel(values=ADDRESS, codes=ADDRESS, rows=COUNT, columns=COUNT, blocks=COUNT)
+@kernel(values=ADDRESS, codes=ADDRESS, rests=ADDRESS, rows=COUNT, columns=COUNT, blocks=COUNT)
 def _pack_band(args: Any, piece: int) -> None:
     """Round 32 rows; what lacks of them is zeros."""
     a = record(args)
@@ -234,14 +248,19 @@ def _pack_band(args: Any, piece: int) -> None:
         block = a.codes + (piece * a.blocks + b) * BLOCK_BYTES
         codes, scales = bytes_at(block, ROWS * BLOCK), floats_at(block + ROWS * BLOCK, ROWS)
         codes[:], scales[:] = np.uint8(_BIAS), np.float32(0)
+        count = min(BLOCK, a.columns - BLOCK * b)
+        rests = bytes_at(a.rests + ROWS * (a.columns * piece + BLOCK * b), ROWS * count)
+        rests[:] = np.uint8(0)
         for r in range(min(ROWS, a.rows - ROWS * piece)):
-            count = min(BLOCK, a.columns - BLOCK * b)
             x = floats_at(a.values + 4 * (a.columns * (ROWS * piece + r) + BLOCK * b), count)
             scales[r] = np.float32(peak(x) / np.float32(127))
             inverse = inverse_of(peak(x))
             for c in range(count):
-                code = nearest(np.float32(x[c] * inverse))
+                exact = np.float32(x[c] * inverse)
+                code = nearest(exact)
                 codes[c // 4 * 4 * ROWS + 4 * r + c % 4] = np.uint8((code + _BIAS) & 0xFF)
+                left = np.float32(exact - np.float32(code))
+                rests[ROWS * c + r] = np.uint8(nearest(np.float32(left * np.float32(254))) & 0xFF)
 
 
 @register_jitable(forceinline=True)
