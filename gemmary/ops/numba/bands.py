@@ -43,8 +43,8 @@ _ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to the nearest i
 class Bands:
     """A weight [rows, columns] in int8 with a bias. Bands and blocks that are not full have zeros.
 
-    `rests` [bands, columns, 32] are a second byte of each number, in 254ths of the first one's unit. Only loud
-    columns are read with it: they carry so much that a rounded weight there would be heard.
+    `rests` [bands, columns, 32] are a second byte of each number, in 254ths of the first one's unit. Only
+    loud columns are read with it: they carry so much that a rounded weight there would be heard.
     """
 
     rows: int

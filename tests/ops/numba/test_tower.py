@@ -1,4 +1,4 @@
-"""Towers on the CPU engine against plain torch: exact in float32, within the gate in int8, always the same."""
+"""Towers on the CPU engine against plain torch: exact in float32, within the gate in int8, one answer."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def bits(element: str) -> str:
 @pytest.mark.parametrize("element", ["INT8", pytest.param("F32", marks=pytest.mark.long)])
 def test_every_path_gives_the_same_bits(forced: str, element: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, element], cwd=ROOT, env={**os.environ, "GEMMARY_CPU": forced}, text=True,
-        capture_output=True, timeout=300,
+        [sys.executable, "-c", CHILD, element], cwd=ROOT, env={**os.environ, "GEMMARY_CPU": forced},
+        text=True, capture_output=True, timeout=300,
     )  # fmt: skip
     if "this processor cannot run that" in done.stderr:
         pytest.skip(f"no {forced} here")
