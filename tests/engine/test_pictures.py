@@ -220,7 +220,9 @@ def test_closing_ends_an_encoding(folder: Path) -> None:
 @pytest.mark.parametrize("draw", [receipt, banner, tall_list])
 def test_documents_from_the_picture_to_the_logits(exact: gemmary.Model, reference: Any, draw: Any) -> None:
     """Crops and pixels by transformers' image processor, ids as ours, logits by its model."""
-    chat = [{"role": "user", "content": [{"type": "image", "image": draw()}, {"type": "text", "text": "read"}]}]
+    chat = [
+        {"role": "user", "content": [{"type": "image", "image": draw()}, {"type": "text", "text": "read"}]}
+    ]
     prompt = exact.prompt(chat, pan_and_scan=PanAndScan(min_crop=16))
     half = [0.5, 0.5, 0.5]
     theirs = Gemma3ImageProcessorPil(

@@ -71,17 +71,14 @@ def _attend(args: Any, piece: int) -> None:
     state = (room.ctypes.data + 63) // 64 * 64
     query = state + nbytes
     _begin(a.q + first, row, rows, a.head, a.scale, state, query)
-    keys, values = (
-        a.keys + each * keys_bytes(a.patches, a.head),
-        a.values + each * values_bytes(a.patches, a.head),
-    )
+    keys = a.keys + each * keys_bytes(a.patches, a.head)
+    values = a.values + each * values_bytes(a.patches, a.head)
     for key in range(0, a.patches, KEYS):
         count = min(KEYS, a.patches - key)
         block = values + key // KEYS * block_bytes(a.head)
         tiles, quads = (count + KEY_TILE - 1) // KEY_TILE, (count + 3) // 4
-        take_block(
-            state, query, keys + key // KEY_TILE * tile_bytes(a.head), block, words, tiles, quads, columns
-        )
+        first_tile = keys + key // KEY_TILE * tile_bytes(a.head)
+        take_block(state, query, first_tile, block, words, tiles, quads, columns)
     _finish(a.out + first, row, rows, a.head, floats_at(a.means + 4 * a.head * each, a.head), state)
 
 
@@ -91,12 +88,8 @@ def _begin(q: int, row: int, rows: int, head: int, scale: np.float32, state: int
     words = words_of(head)
     codes = bytes_at(query, 4 * ROWS * words)
     codes[:] = np.uint8(_BIAS)
-    natural, binary, top = (
-        floats_at(state + NATURAL, ROWS),
-        floats_at(state + BINARY, ROWS),
-        floats_at(state + TOP, ROWS),
-    )
-    top[:] = np.float32(LOWEST)
+    natural, binary = floats_at(state + NATURAL, ROWS), floats_at(state + BINARY, ROWS)
+    floats_at(state + TOP, ROWS)[:] = np.float32(LOWEST)
     for r in range(rows):
         x = floats_at(q + row * r, head)
         most = peak(x)

@@ -1,8 +1,9 @@
 """Keys and values of a picture's patches in int8, as its attention reads them.
 
 All patches of a picture see each other, so the mean key changes no softmax, and the mean value comes out
-unchanged: both are taken off before rounding. That removes what all patches share, which is most of what makes
-some columns of a head large. A key has a scale of its own; a column of values has one for each block of keys.
+unchanged: both are taken off before rounding. That removes what all patches share, which is most of what
+makes some columns of a head large. A key has a scale of its own; a column of values has one for each block of
+keys.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ LOWEST = -3.4028234663852886e38
 # A tile of keys: words of four columns [columns / 4][8 keys], then 8 each of: scale, what is added to a score
 # (0, or LOWEST where there is no key), and where its integer sum begins.
 KEY_TAIL = 3 * 4 * KEY_TILE
-# A block of values: words of four keys [columns / 8][32][8], the sums that columns begin at, their scales; then
-# for each four keys ones, 0 where there is no key, and where the sum of those begins (16 bytes with padding).
+# A block of values: words of four keys [columns / 8][32][8], the sums that columns begin at, their scales;
+# then for each four keys ones, 0 where there is no key, and where their sum begins (16 bytes with padding).
 ONES_BYTES = 4 * QUADS + 16
 
 _BIAS = chosen.SIGNED_BIAS
@@ -72,8 +73,10 @@ def values_bytes(patches: int, head: int) -> int:
     k=ADDRESS, v=ADDRESS, keys=ADDRESS, values=ADDRESS, means=ADDRESS, patches=COUNT, heads=COUNT, head=COUNT
 )
 def round_keys(args: Any, piece: int) -> None:
-    """Pack one head of one picture: k, v [pictures * patches, heads * head]. means [pictures, heads, head] gets
-    the mean value, or NaN where a key is not finite."""
+    """Pack one head of one picture: k, v [pictures * patches, heads * head].
+
+    means [pictures, heads, head] gets the mean value, or NaN where a key is not finite.
+    """
     a = record(args)
     first, row = 4 * a.head * (piece % a.heads), 4 * a.head * a.heads
     first += row * a.patches * (piece // a.heads)

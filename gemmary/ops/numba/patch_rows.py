@@ -1,6 +1,6 @@
 """Small operations of the tower on rows: cutting pictures into squares, LayerNorm, GELU, sums, pooling.
 
-Rows that go into a product as codes are padded with zeros to blocks of 32 columns.
+Where rows become codes next, their peaks are noted while they are in the cache (`patch_codes`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from .activation import round_token
 from .elementary import emit_gelu
 from .emit import F32, LANES, VF, Emitter, Value, floats, inline, ir, whole
 from .floatrows import tree
-from .kernel import ADDRESS, COUNT, NUMBER, floats_at, kernel, record
+from .kernel import ADDRESS, COUNT, NUMBER, floats_at, ints_at, kernel, record
+from .patch_codes import RUN, note
 from .scalar import gelu
 from .vector import dot_f32
 
@@ -40,11 +40,11 @@ def _gelu_lanes(e: Emitter, x: Value, out: Value) -> None:
 
 
 @register_jitable(forceinline=True)
-def _room(out: int, columns: int, codes: int, padded: int) -> np.ndarray:
-    """Where a row is made: in its place, or, if it becomes codes, in new memory, padded with zeros."""
-    if codes:
-        return np.zeros(padded, np.float32)
-    return floats_at(out, columns)
+def _begin(peaks: int, piece: int, columns: int) -> np.ndarray:
+    """The peaks of a run of rows, or of none."""
+    found = ints_at(peaks + 4 * columns * piece, columns if peaks else 0)
+    found[:] = np.int32(0)
+    return found
 
 
 @register_jitable
@@ -67,42 +67,34 @@ def _normalised(x: np.ndarray, gain: np.ndarray, bias: int, eps: np.float32, out
 
 
 @kernel(
-    x=ADDRESS, gain=ADDRESS, bias=ADDRESS, eps=NUMBER, out=ADDRESS, codes=ADDRESS, tokens=COUNT,
-    columns=COUNT, padded=COUNT,
-)  # fmt: skip
+    x=ADDRESS, gain=ADDRESS, bias=ADDRESS, eps=NUMBER, out=ADDRESS, peaks=ADDRESS, tokens=COUNT, columns=COUNT
+)
 def normalise_rows(args: Any, piece: int) -> None:
-    """The norm of a row, to `out` or to `codes`."""
+    """The norms of a run of rows, and, if `peaks` is not 0, their peaks."""
     a = record(args)
-    n, at = a.columns, 4 * a.columns * piece
-    room = _room(a.out + at, n, a.codes, a.padded)
-    _normalised(floats_at(a.x + at, n), floats_at(a.gain, n), a.bias, a.eps, room)
-    if a.codes:
-        round_token(room.ctypes.data, a.codes, piece, a.tokens, a.padded)
+    n, peaks = a.columns, _begin(a.peaks, piece, a.columns)
+    for token in range(RUN * piece, min(RUN * piece + RUN, a.tokens)):
+        out = floats_at(a.out + 4 * n * token, n)
+        _normalised(floats_at(a.x + 4 * n * token, n), floats_at(a.gain, n), a.bias, a.eps, out)
+        if a.peaks:
+            note(out, peaks)
 
 
-@kernel(x=ADDRESS, codes=ADDRESS, tokens=COUNT, columns=COUNT, padded=COUNT)
-def round_padded(args: Any, piece: int) -> None:
-    """The codes of a row of x [tokens, columns]."""
-    a = record(args)
-    room = np.zeros(a.padded, np.float32)
-    room[: a.columns] = floats_at(a.x + 4 * a.columns * piece, a.columns)
-    round_token(room.ctypes.data, a.codes, piece, a.tokens, a.padded)
-
-
-@kernel(x=ADDRESS, row=COUNT, out=ADDRESS, codes=ADDRESS, tokens=COUNT, columns=COUNT, padded=COUNT)
+@kernel(x=ADDRESS, out=ADDRESS, peaks=ADDRESS, tokens=COUNT, columns=COUNT)
 def gelu_rows(args: Any, piece: int) -> None:
-    """gelu_tanh of a row, to `out` or to `codes`; rows of x are `row` bytes apart."""
+    """gelu_tanh of a run of rows, and, if `peaks` is not 0, their peaks."""
     a = record(args)
-    x, n = a.x + a.row * piece, a.columns
-    room = _room(a.out + 4 * n * piece, n, a.codes, a.padded)
+    n, peaks = a.columns, _begin(a.peaks, piece, a.columns)
     full = n // LANES * LANES
-    for i in range(0, full, LANES):
-        _gelu_lanes(x + 4 * i, room.ctypes.data + 4 * i)
-    values = floats_at(x, n)
-    for i in range(full, n):
-        room[i] = gelu(values[i])
-    if a.codes:
-        round_token(room.ctypes.data, a.codes, piece, a.tokens, a.padded)
+    for token in range(RUN * piece, min(RUN * piece + RUN, a.tokens)):
+        at = 4 * n * token
+        for i in range(0, full, LANES):
+            _gelu_lanes(a.x + at + 4 * i, a.out + at + 4 * i)
+        x, out = floats_at(a.x + at, n), floats_at(a.out + at, n)
+        for i in range(full, n):
+            out[i] = gelu(x[i])
+        if a.peaks:
+            note(out, peaks)
 
 
 @kernel(y=ADDRESS, bias=ADDRESS, add=ADDRESS, out=ADDRESS, columns=COUNT)
@@ -123,20 +115,17 @@ def add_rows(args: Any, piece: int) -> None:
             out[i] = np.float32(out[i] + add[i])
 
 
-@kernel(pixels=ADDRESS, side=COUNT, patch=COUNT, out=ADDRESS, codes=ADDRESS, tokens=COUNT, padded=COUNT)
+@kernel(pixels=ADDRESS, side=COUNT, patch=COUNT, out=ADDRESS)
 def cut_square(args: Any, piece: int) -> None:
-    """A square of pixels [n, 3, side, side] as a row [3, patch, patch]."""
+    """A square of pixels [3, side, side] as a row [3, patch, patch]."""
     a = record(args)
     grid, n = a.side // a.patch, 3 * a.patch * a.patch
-    picture, inside = piece // (grid * grid), piece % (grid * grid)
-    top, left = inside // grid * a.patch, inside % grid * a.patch
-    room = _room(a.out + 4 * n * piece, n, a.codes, a.padded)
+    top, left = piece // grid * a.patch, piece % grid * a.patch
+    out = floats_at(a.out + 4 * n * piece, n)
     for c in range(3):
         for y in range(a.patch):
-            line = floats_at(a.pixels + 4 * (((3 * picture + c) * a.side + top + y) * a.side + left), a.patch)
-            room[(c * a.patch + y) * a.patch : (c * a.patch + y + 1) * a.patch] = line
-    if a.codes:
-        round_token(room.ctypes.data, a.codes, piece, a.tokens, a.padded)
+            line = floats_at(a.pixels + 4 * ((c * a.side + top + y) * a.side + left), a.patch)
+            out[(c * a.patch + y) * a.patch : (c * a.patch + y + 1) * a.patch] = line
 
 
 @kernel(x=ADDRESS, gain=ADDRESS, bias=ADDRESS, eps=NUMBER, out=ADDRESS, columns=COUNT, grid=COUNT, side=COUNT)

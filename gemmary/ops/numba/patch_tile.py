@@ -4,9 +4,9 @@ A query row is a lane, as a weight row is elsewhere: scores of one key stand sid
 that maxima, exponentials and sums never cross lanes, and four exponentials of a row are a word as the next
 product wants it.
 
-Bit rule: a score is an exact integer sum, made float32, times the key's scale. A block gives a row its largest
-score; exponentials of the differences to it are 0 .. 255, rounded from 2^x, x in units of log2, by a cubic. Their
-sums, alone and times values, are exact integers. Blocks are folded in order (`attention_row.emit_fold`).
+Bit rule: a score is an exact integer sum, made float32, times the key's scale. A block gives a row its
+largest score; exponentials of the differences to it are 0 .. 255, rounded from 2^x, x in units of log2, by a
+cubic. Their sums, alone and times values, are exact integers. Blocks are folded in order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from .attention_row import emit_fold, larger
 from .elementary import emit_exp
-from .emit import F32, I32, LANES, VB, VF, VI, Emitter, Value, floats, ints, ir, whole
+from .emit import F32, I32, LANES, VB, VF, VI, Emitter, Value, floats, ints, whole
 from .instructions import chosen
 from .patch_keys import COLUMNS, KEY_TAIL, KEY_TILE, KEYS, LOWEST, QUADS
 
@@ -26,10 +26,9 @@ STRIPS = 2  # of sixteen query rows
 ROWS = STRIPS * LANES
 _LINE = 4 * ROWS  # bytes of a number of each row
 
-# The state of 32 rows: the largest score so far, the sum of exponentials, the scale of scores in natural units
-# and in those of log2; weights of the block; its scores and exponentials; then the sums of values, a column a line.
-TOP, DENOMINATOR, NATURAL, BINARY, OLD, NEW = (i * _LINE for i in range(6))
-SCORES = 6 * _LINE
+# The state of 32 rows: the largest score so far, the sum of exponentials, the scale of scores in natural
+# units and in those of log2; a block's scores and exponentials; then the sums of values, a column a line.
+TOP, DENOMINATOR, NATURAL, BINARY, SCORES = (i * _LINE for i in range(5))
 POWERS = SCORES + KEYS * _LINE
 SUMS = POWERS + QUADS * _LINE
 
@@ -44,7 +43,10 @@ def emit_block(
     e: Emitter, isa: Any, state: Value, query: Value, keys: Value, values: Value, words: Value, tiles: Value,
     quads: Value, columns: Value,
 ) -> None:  # fmt: skip
-    """The rows take in a block of keys. query: codes [words][32 rows][4]; columns: tiles of columns of values."""
+    """The rows take in a block of keys.
+
+    query: codes [words][32 rows][4]. Tiles and quads of keys, and tiles of columns of values, are counted.
+    """
     peaks = _scores(e, isa, state, query, keys, words, tiles)
     weights = [_weigh(e, state, s, peak) for s, peak in enumerate(peaks)]
     padded = e.b.mul(columns, whole(COLUMNS))

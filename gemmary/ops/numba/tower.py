@@ -6,17 +6,16 @@ it is only noted down; `merge` then takes some rows through both matrices while 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import UnsupportedModelError
 from ...formats import FORMATS, Format, decode
-from ..contract import Attention, Floats, Norm
+from ..contract import Attention, Floats, Ints, Norm
 from . import linear as floats
-from .activation import BLOCK
 from .attention import append, attend
 from .bands import Bands, multiply
 from .emit import LANES
@@ -24,13 +23,13 @@ from .linear import PackedLinear
 from .memory import WeightMemory
 from .pagestore import pages
 from .patch_attention import attend_patches
-from .patch_rows import add_rows, cut_square, gelu_rows, normalise_rows, pool_square, round_padded
+from .patch_codes import Codes, note_rows, peaks_of, round_rows
+from .patch_rows import add_rows, cut_square, gelu_rows, normalise_rows, pool_square
 from .sight import Sight
 from .staged import Staged
 from .team import Team
-from .tile import TOKEN_BYTES
 
-TOGETHER = 1024  # rows that go through the feed-forward together
+TOGETHER = 1024  # rows of a picture that go through a product together: they stay in the last cache
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,6 @@ class TowerLinear:
         """Outputs."""
         return self.weight.rows
 
-    @property
-    def quantized(self) -> bool:
-        """Whether it takes int8 activations."""
-        return isinstance(self.weight, Bands)
-
 
 def pack_linear(
     team: Team,
@@ -63,8 +57,8 @@ def pack_linear(
 ) -> TowerLinear:
     """A linear of the tower from a file's bytes: any float format, or Q8_0. bias float32 [rows].
 
-    element "INT8": rounded once more, a row to one scale; fast. "F32": exact products of float32 with what the
-    file has. ValueError for another word.
+    element "INT8": rounded once more, 64 columns of a row to a scale; fast. "F32": exact products of float32
+    with what the file has. ValueError for another word.
     """
     if element not in ("INT8", "F32"):
         raise ValueError(f"a tower is computed in INT8 or F32, not in {element}")
@@ -97,55 +91,41 @@ class Softened:
 
     def computed(self, step: Staged) -> Floats:
         """The values [T, F]."""
-        x = self.of.computed(step) if isinstance(self.of, Projected) else self.of
-        return _softened(step, x)
+        softened = _softened(step, self.of.computed(step) if isinstance(self.of, Projected) else self.of)
+        step.run()
+        return softened.values
 
 
 def project(step: Staged, x: Floats, norm: Norm, linears: tuple[TowerLinear, ...]) -> tuple[Floats, ...]:
-    """norm(x) through each linear, at once."""
-    exact = None if all(linear.quantized for linear in linears) else _normalised(step, x, norm, False)
-    codes = _normalised(step, x, norm, True) if any(linear.quantized for linear in linears) else None
+    """norm(x) through each linear."""
     outs = tuple(step.arena.take((len(x), linear.rows)) for linear in linears)
-    for linear, out in zip(linears, outs, strict=True):
-        _multiply(step, linear, codes if linear.quantized else exact, out)
-    step.run()
+    for part in _portions(step, len(x)):
+        h = _normalised(step, x[part], norm)
+        for linear, out in zip(linears, outs, strict=True):
+            _multiply(step, linear, h, out[part])
+        step.run()
     return outs
 
 
 def merge(step: Staged, x: Floats, o: Floats | Softened, linear: TowerLinear) -> Floats:
     """x + o W^T + bias."""
     out = step.arena.take(x.shape)
-    if not isinstance(o, Softened) or not isinstance(o.of, Projected):
-        values = o.computed(step) if isinstance(o, Softened) else o
-        _multiply(step, linear, _source(step, values, linear), out, x)
+    for part in _portions(step, len(x)):
+        _multiply(step, linear, _rows_of(step, o, part), out[part], x[part])
         step.run()
-        return out
-    for first in range(0, len(x), TOGETHER):
-        part = slice(first, first + TOGETHER)
-        _feed_forward(step, x[part], o.of, linear, out[part], o.of.x[part])
     return out
 
 
-def _feed_forward(
-    step: Staged, x: Floats, entry: Projected, exit_: TowerLinear, out: Floats, source: Floats
-) -> None:
-    """out = x + gelu(entry(source)) W^T + bias, for some rows."""
-    width = entry.linear.rows
-    if isinstance(entry.linear.weight, Bands):
-        width = entry.linear.weight.padded[0]
-    hidden = step.arena.take((len(x), width))
-    given = _normalised(step, source, entry.norm, entry.linear.quantized)
-    _multiply(step, entry.linear, given, hidden)
-    if isinstance(exit_.weight, Bands):
-        codes = _codes(step, len(x), exit_.weight)
-        step.tape.add(
-            gelu_rows, len(x), x=hidden, row=hidden.strides[0], out=None, codes=codes, tokens=len(x),
-            columns=exit_.weight.columns, padded=exit_.weight.padded[1],
-        )  # fmt: skip
-        multiply(step.tape, step.team, exit_.weight, codes, out, x)
-    else:
-        _multiply(step, exit_, _softened(step, hidden[:, : entry.linear.rows]), out, x)
-    step.run()
+def _rows_of(step: Staged, o: Floats | Softened, part: slice) -> _Rows:
+    """Some rows of what is merged, computed if they were not yet."""
+    if not isinstance(o, Softened):
+        return _noted(step, o[part])
+    if not isinstance(o.of, Projected):
+        return _softened(step, o.of[part])
+    h = _normalised(step, o.of.x[part], o.of.norm)
+    hidden = step.arena.take((len(h.values), o.of.linear.rows))
+    _multiply(step, o.of.linear, h, hidden)
+    return _softened(step, hidden)
 
 
 def attend_pictures(
@@ -158,9 +138,7 @@ def attend_pictures(
     lengths = np.diff(step.step.starts)
     whole = (step.step.block >= 0).all() and (step.last == lengths[step.seq] - 1).all()
     if attention.window is not None or not whole or (lengths != lengths[0]).any():
-        raise UnsupportedModelError(
-            "without pages, the CPU engine attends within whole pictures of one size only"
-        )
+        raise UnsupportedModelError("without pages, a CPU attends within whole pictures of one size only")
     if element == "F32":
         return _attend_exactly(step, q, k, v, attention)
     out = attend_patches(step.tape, step.arena, q, k, v, int(lengths[0]), attention.head_dim, attention.scale)
@@ -195,23 +173,18 @@ def _attend_exactly(step: Staged, q: Floats, k: Floats, v: Floats, attention: At
 def patchify(step: Staged, pixels: Floats, linear: TowerLinear, positions: Floats, patch: int) -> Floats:
     """See `contract.Ops`."""
     pixels = np.ascontiguousarray(pixels, np.float32)
-    count, _, side, _ = pixels.shape
-    each, columns = (side // patch) ** 2, 3 * patch * patch
-    tokens = count * each
-    out = step.arena.take((tokens, linear.rows))
-    for n in range(count):
-        given, padded, codes = None, 0, None
-        if isinstance(linear.weight, Bands):
-            padded, codes = linear.weight.padded[1], _codes(step, each, linear.weight)
-        else:
-            given = step.arena.take((each, columns))
-        step.tape.add(
-            cut_square, each, pixels=pixels[n], side=side, patch=patch, out=given, codes=codes, tokens=each,
-            padded=padded,
-        )  # fmt: skip
-        source = given if codes is None else codes
-        _multiply(step, linear, source, out[n * each : (n + 1) * each], positions)
+    side = pixels.shape[2]
+    each = (side // patch) ** 2
+    out = step.arena.take((len(pixels) * each, linear.rows))
+    for n, picture in enumerate(pixels):
+        squares = step.arena.take((each, 3 * patch * patch))
+        step.tape.add(cut_square, each, pixels=picture, side=side, patch=patch, out=squares)
         step.run()
+        for first in range(0, each, TOGETHER):
+            part = slice(first, min(first + TOGETHER, each))
+            to = out[n * each + part.start : n * each + part.stop]
+            _multiply(step, linear, _noted(step, squares[part]), to, positions[part])
+            step.run()
     return out
 
 
@@ -226,53 +199,51 @@ def pool(step: Staged, x: Floats, norm: Norm, grid: int, side: int) -> Floats:
     return out
 
 
-def _multiply(step: Staged, linear: TowerLinear, source: Any, out: Floats, add: Floats | None = None) -> None:
-    """Put out = source W^T + bias + add on the tape; source are codes where the linear takes them."""
-    if isinstance(linear.weight, Bands):
-        multiply(step.tape, step.team, linear.weight, source, out, add)
+@dataclass
+class _Rows:
+    """Floats that products want as they are, or as codes, which are made once; peaks: see `patch_codes`."""
+
+    values: Floats
+    peaks: Ints
+    codes: Codes | None = None
+
+
+def _multiply(step: Staged, linear: TowerLinear, rows: _Rows, out: Floats, add: Floats | None = None) -> None:
+    """Put out = rows W^T + bias + add on the tape."""
+    if isinstance(linear.weight, PackedLinear):
+        floats.multiply(step.tape, step.team, linear.weight, rows.values, len(out), out, waits=True)
+        if linear.bias is not None or add is not None:
+            step.tape.add(add_rows, len(out), y=out, bias=linear.bias, add=add, out=out, columns=linear.rows)
         return
-    floats.multiply(step.tape, step.team, linear.weight, source, len(out), out, waits=True)
-    if linear.bias is not None or add is not None:
-        step.tape.add(add_rows, len(out), y=out, bias=linear.bias, add=add, out=out, columns=out.shape[1])
+    if rows.codes is None:
+        rows.codes = round_rows(step.tape, step.arena, rows.values, rows.peaks)
+    multiply(step.tape, step.team, step.arena, linear.weight, rows.codes, out, add)
 
 
-def _normalised(step: Staged, x: Floats, norm: Norm, as_codes: bool) -> Any:
-    columns = x.shape[1]
-    padded = -(-columns // BLOCK) * BLOCK
-    out = (
-        step.arena.take((len(x) * padded // BLOCK * TOKEN_BYTES,), np.uint8)
-        if as_codes
-        else step.arena.take(x.shape)
-    )
+def _normalised(step: Staged, x: Floats, norm: Norm) -> _Rows:
+    out, peaks = step.arena.take(x.shape), peaks_of(step.arena, *x.shape)
     step.tape.add(
-        normalise_rows, len(x), x=x, gain=norm.gain, bias=norm.bias, eps=norm.eps,
-        out=None if as_codes else out, codes=out if as_codes else None, tokens=len(x), columns=columns,
-        padded=padded,
+        normalise_rows, len(peaks), x=x, gain=norm.gain, bias=norm.bias, eps=norm.eps, out=out, peaks=peaks,
+        tokens=len(x), columns=x.shape[1],
     )  # fmt: skip
-    return out
+    return _Rows(out, peaks)
 
 
-def _softened(step: Staged, x: Floats) -> Floats:
-    out = step.arena.take(x.shape)
-    step.tape.add(
-        gelu_rows, len(x), x=x, row=x.strides[0], out=out, codes=None, tokens=len(x), columns=x.shape[1],
-        padded=0,
-    )  # fmt: skip
-    return out
+def _softened(step: Staged, x: Floats) -> _Rows:
+    out, peaks = step.arena.take(x.shape), peaks_of(step.arena, *x.shape)
+    step.tape.add(gelu_rows, len(peaks), x=x, out=out, peaks=peaks, tokens=len(x), columns=x.shape[1])
+    return _Rows(out, peaks)
 
 
-def _source(step: Staged, x: Floats, linear: TowerLinear) -> Any:
-    """x as the linear wants it."""
-    if not isinstance(linear.weight, Bands):
-        return x
-    codes = _codes(step, len(x), linear.weight)
-    step.tape.add(
-        round_padded, len(x), x=x, codes=codes, tokens=len(x), columns=x.shape[1],
-        padded=linear.weight.padded[1],
-    )  # fmt: skip
-    return codes
+def _noted(step: Staged, x: Floats) -> _Rows:
+    peaks = peaks_of(step.arena, *x.shape)
+    step.tape.add(note_rows, len(peaks), x=x, peaks=peaks, tokens=len(x), columns=x.shape[1])
+    return _Rows(x, peaks)
 
 
-def _codes(step: Staged, tokens: int, weight: Bands) -> npt.NDArray[np.uint8]:
-    """Memory for codes."""
-    return step.arena.take((tokens * weight.padded[1] // BLOCK * TOKEN_BYTES,), np.uint8)
+def _portions(step: Staged, rows: int) -> Iterator[slice]:
+    """The rows of each picture, at most TOGETHER at a time."""
+    each = rows // (len(step.step.starts) - 1)
+    for picture in range(0, rows, each):
+        for first in range(picture, picture + each, TOGETHER):
+            yield slice(first, min(first + TOGETHER, picture + each))

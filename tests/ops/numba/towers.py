@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch.nn.functional import gelu, layer_norm, rms_norm, scaled_dot_product_attention, unfold
 
 from gemmary.config import VisionConfig
 from gemmary.formats import FORMATS, encode
@@ -19,14 +21,11 @@ from gemmary.ops.numba.tower import pack_linear
 
 SMALL = VisionConfig(width=96, layers=3, heads=4, ffn=200, image=112, patch=7, tokens=16)
 Weights = dict[str, np.ndarray]
+Tensors = dict[str, torch.Tensor]
 
 
 def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, seed: int = 0) -> Weights:
-    """Weights whose layers all matter. With `outliers`, so many residual channels are 60 times as large.
-
-    They are as in trained networks: what writes to the residual stream writes more into them, about the same for
-    every patch, and what reads gives them less gain, though not so little that rounding would not notice.
-    """
+    """Weights whose layers all matter. With `outliers`, norms make so many channels 60 times the others."""
     rng = np.random.default_rng(seed)
     d, f, p = config.width, config.ffn, 3 * config.patch**2
 
@@ -39,15 +38,16 @@ def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, see
     w = {
         "patch": matrix(d, p, 2.0), "patch.bias": normal(d, scale=0.1),
         "positions": normal(config.patches, d, scale=0.3), "projection": matrix(text_width, d),
-        "norm": 1 + normal(d, scale=0.1), "norm.bias": normal(d, scale=0.1), "soft_norm": 1 + normal(d, scale=0.1),
+        "norm": 1 + normal(d, scale=0.1), "norm.bias": normal(d, scale=0.1),
+        "soft_norm": 1 + normal(d, scale=0.1),
     }  # fmt: skip
     for i in range(config.layers):
         at = f"{i}."
         for name in ("attn_norm", "ffn_norm"):
             w[at + name], w[at + name + ".bias"] = 1 + normal(d, scale=0.1), normal(d, scale=0.1)
         for name, shape, gain in (
-            ("q", (d, d), 1.5), ("k", (d, d), 1.5), ("v", (d, d), 1.0), ("o", (d, d), 1.0), ("fc1", (f, d), 1.0),
-            ("fc2", (d, f), 1.0),
+            ("q", (d, d), 1.5), ("k", (d, d), 1.5), ("v", (d, d), 1.0), ("o", (d, d), 1.0),
+            ("fc1", (f, d), 1.0), ("fc2", (d, f), 1.0),
         ):  # fmt: skip
             w[at + name], w[at + name + ".bias"] = matrix(*shape, gain), normal(shape[0], scale=0.1)
     if outliers:
@@ -56,15 +56,20 @@ def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, see
 
 
 def _plant(w: Weights, config: VisionConfig, channels: np.ndarray) -> None:
-    for name in ("patch", "patch.bias"):
-        w[name][channels] *= 60
-    w["positions"][:, channels] *= 60
+    """What the matrices behind the norms make of it stays of the size that it was."""
+    smaller = (config.width / (config.width + len(channels) * (60**2 - 1))) ** 0.5
     for i in range(config.layers):
-        for name in ("o", "o.bias", "fc2", "fc2.bias"):
-            w[f"{i}.{name}"][channels] *= 60
+        for name in ("attn_norm", "ffn_norm"):
+            w[f"{i}.{name}"][channels] = 60
+            w[f"{i}.{name}.bias"][channels] *= 60
+        for name in ("q", "k", "v", "fc1"):
+            w[f"{i}.{name}"] *= np.float32(smaller)
+    w["soft_norm"][channels] = 60
 
 
-def packed(w: Weights, config: VisionConfig, element: str, form: str = "F32", heads: str | None = None) -> Tower:
+def packed(
+    w: Weights, config: VisionConfig, element: str, form: str = "F32", heads: str | None = None
+) -> Tower:
     """A tower on the CPU engine. `form`: the file's; `heads`: the attention's element, if another one's."""
     memory = WeightMemory()
     ops = NumbaOps("F32" if (heads or element) == "F32" else "F16")
@@ -72,9 +77,7 @@ def packed(w: Weights, config: VisionConfig, element: str, form: str = "F32", he
     def linear(name: str) -> Any:
         values = w[name]
         raw = encode(FORMATS[form], values).reshape(-1)
-        return pack_linear(
-            team(), memory, FORMATS[form], raw, *values.shape, w.get(f"{name}.bias"), element
-        )
+        return pack_linear(team(), memory, FORMATS[form], raw, *values.shape, w.get(f"{name}.bias"), element)
 
     def norm(name: str) -> Gain:
         return Gain(w[name], config.norm_eps, w.get(f"{name}.bias"))
@@ -91,53 +94,38 @@ def packed(w: Weights, config: VisionConfig, element: str, form: str = "F32", he
     )  # fmt: skip
 
 
-def truth(w: Weights, config: VisionConfig, pixels: np.ndarray, kind: Any = np.float64) -> np.ndarray:
-    """Soft tokens, by plain NumPy in `kind`."""
-    w = {name: values.astype(kind) for name, values in w.items()}
-    return np.concatenate([_one(w, config, picture.astype(kind)) for picture in pixels])
+def truth(
+    w: Weights, config: VisionConfig, pixels: np.ndarray, kind: torch.dtype = torch.float64
+) -> np.ndarray:
+    """Soft tokens, by plain torch in `kind`."""
+    held = {name: torch.from_numpy(values).to(kind) for name, values in w.items()}
+    with torch.inference_mode():
+        parts = [_one(held, config, torch.from_numpy(picture).to(kind)) for picture in pixels]
+    return torch.cat(parts).double().numpy()
 
 
-def _one(w: Weights, config: VisionConfig, picture: np.ndarray) -> np.ndarray:
-    grid, side, patch = config.image // config.patch, round(config.tokens**0.5), config.patch
-    squares = picture.reshape(3, grid, patch, grid, patch).transpose(1, 3, 0, 2, 4).reshape(grid * grid, -1)
+def _one(w: Tensors, config: VisionConfig, picture: torch.Tensor) -> torch.Tensor:
+    grid, side, eps = config.image // config.patch, round(config.tokens**0.5), config.norm_eps
+    squares = unfold(picture[None], config.patch, stride=config.patch)[0].T
     x = _linear(w, "patch", squares) + w["positions"]
     for i in range(config.layers):
-        h = _layer_norm(w, f"{i}.attn_norm", x, config.norm_eps)
-        q, k, v = (_linear(w, f"{i}.{n}", h) for n in "qkv")
-        x = x + _linear(w, f"{i}.o", _attention(q, k, v, config.heads))
-        h = _linear(w, f"{i}.fc1", _layer_norm(w, f"{i}.ffn_norm", x, config.norm_eps))
-        x = x + _linear(w, f"{i}.fc2", _gelu(h))
-    x = _layer_norm(w, "norm", x, config.norm_eps)
-    step = grid // side
-    x = x.reshape(side, step, side, step, -1).mean((1, 3)).reshape(side * side, -1)
-    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norm_eps) * w["soft_norm"]
-    return x @ w["projection"].T
+        h = _layer_norm(w, f"{i}.attn_norm", x, eps)
+        heads = (_linear(w, f"{i}.{n}", h).unflatten(-1, (config.heads, -1)).transpose(0, 1) for n in "qkv")
+        o = scaled_dot_product_attention(*heads).transpose(0, 1).flatten(1)
+        x = x + _linear(w, f"{i}.o", o)
+        h = _linear(w, f"{i}.fc1", _layer_norm(w, f"{i}.ffn_norm", x, eps))
+        x = x + _linear(w, f"{i}.fc2", gelu(h, approximate="tanh"))
+    x = _layer_norm(w, "norm", x, eps).view(side, grid // side, side, grid // side, -1)
+    x = x.mean((1, 3)).flatten(0, 1)
+    return rms_norm(x, x.shape[-1:], w["soft_norm"], eps) @ w["projection"].T
 
 
-def _linear(w: Weights, name: str, x: np.ndarray) -> np.ndarray:
+def _linear(w: Tensors, name: str, x: torch.Tensor) -> torch.Tensor:
     return x @ w[name].T + w[f"{name}.bias"]
 
 
-def _layer_norm(w: Weights, name: str, x: np.ndarray, eps: float) -> np.ndarray:
-    x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * w[name] + w[f"{name}.bias"]
-
-
-def _gelu(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
-
-
-def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
-    out = np.empty_like(q)
-    head = q.shape[1] // heads
-    for n in range(heads):
-        part = slice(n * head, (n + 1) * head)
-        scores = q[:, part] @ k[:, part].T
-        scores *= head**-0.5
-        scores -= scores.max(-1, keepdims=True)
-        np.exp(scores, out=scores)
-        out[:, part] = scores @ v[:, part] / scores.sum(-1, keepdims=True)
-    return out
+def _layer_norm(w: Tensors, name: str, x: torch.Tensor, eps: float) -> torch.Tensor:
+    return layer_norm(x, x.shape[-1:], w[name], w[f"{name}.bias"], eps)
 
 
 def cosines(got: np.ndarray, want: np.ndarray) -> np.ndarray:
@@ -167,7 +155,8 @@ def document(size: int) -> np.ndarray:
     page = Image.new("RGB", (size, size), "white")
     draw = ImageDraw.Draw(page)
     for i, y in enumerate(range(4, size - 12, 14)):
-        draw.text((4 + i % 3 * 8, y), f"{i:03d} Two coffees 7.40, one cake {i}.50 " * (size // 200 + 1), fill="black")
+        line = f"{i:03d} Two coffees 7.40, one cake {i}.50 " * (size // 200 + 1)
+        draw.text((4 + i % 3 * 8, y), line, fill="black")
     draw.rectangle((size // 2, size // 3, size - 5, size // 2), outline="blue", width=3)
     return (np.asarray(page, np.float32).transpose(2, 0, 1) / 127.5 - 1).astype(np.float32)
 
@@ -177,4 +166,5 @@ def _scaled(field: np.ndarray) -> np.ndarray:
     return ((field - low) / (high - low) * 2 - 1).astype(np.float32)
 
 
-PICTURES: dict[str, Callable[[int], np.ndarray]] = {"noise": noise, "gradient": gradient, "document": document}
+PICTURES: dict[str, Callable[[int], np.ndarray]]
+PICTURES = {"noise": noise, "gradient": gradient, "document": document}
