@@ -155,12 +155,13 @@ def test_what_waits_can_be_looked_at() -> None:
         np.zeros(32, np.float32),
     )
     w = rng.standard_normal((24, 32), np.float32)
+    added = rng.standard_normal(24, np.float32)
     linear = pack_linear(
-        team(), WeightMemory(), FORMATS["F32"], encode(FORMATS["F32"], w).reshape(-1), 24, 32, None, "F32"
+        team(), WeightMemory(), FORMATS["F32"], encode(FORMATS["F32"], w).reshape(-1), 24, 32, added, "F32"
     )
     step = ops.stage(picture_step(1, 9))
     (waiting,) = ops.project(x, Gain(gain, 1e-6, bias), (linear,))
-    h = torch.nn.functional.layer_norm(torch.from_numpy(x), (32,), eps=1e-6) @ torch.from_numpy(w).T
+    h = torch.nn.functional.layer_norm(torch.from_numpy(x), (32,), eps=1e-6) @ torch.from_numpy(w).T + added
     np.testing.assert_allclose(waiting.computed(step), h, rtol=1e-4, atol=1e-4)
     want = torch.nn.functional.gelu(h, approximate="tanh")
     np.testing.assert_allclose(ops.gelu(waiting).computed(step), want, rtol=1e-4, atol=1e-4)
@@ -183,11 +184,12 @@ def bits(element: str) -> str:
     "forced",
     [
         "avx2",
-        pytest.param("avx-vnni", marks=pytest.mark.long),
-        pytest.param("generic", marks=pytest.mark.long),
+        "avx-vnni",
+        "generic",
     ],
 )
-@pytest.mark.parametrize("element", ["INT8", pytest.param("F32", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("element", ["INT8", "F32"])
 def test_every_path_gives_the_same_bits(forced: str, element: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHILD, element], cwd=ROOT, env={**os.environ, "GEMMARY_CPU": forced},
