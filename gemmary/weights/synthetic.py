@@ -134,7 +134,8 @@ def random_vocabulary(size: int) -> Vocabulary:
     types = np.ones(size, np.int32)
     for i, name in enumerate(("<pad>", "<eos>", "<bos>", "<unk>")):
         tokens[i], types[i] = name, 2 if name == "<unk>" else 3
-    for i, name in ((105, "<start_of_turn>"), (106, "<end_of_turn>")):
+    pictures = ((255_999, "<start_of_image>"), (256_000, "<end_of_image>"))
+    for i, name in ((105, "<start_of_turn>"), (106, "<end_of_turn>"), *(pictures if size > 256_000 else ())):
         tokens[i], types[i] = name, 3
     for byte in range(256):
         tokens[238 + byte], types[238 + byte] = f"<0x{byte:02X}>", 6
