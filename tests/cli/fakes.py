@@ -23,7 +23,7 @@ class FakeModel:
     asked: list[tuple[list[dict[str, Any]], dict[str, Any]]] = field(default_factory=list)
     closed: int = 0
 
-    def prompt(self, messages: list[dict[str, Any]]) -> Prompt:
+    def prompt(self, messages: list[dict[str, Any]], pan_and_scan: Any = False) -> Prompt:
         return Prompt(tuple(range(sum(len(message["content"].split()) for message in messages))))
 
     def chat(self, messages: list[dict[str, Any]], stream: bool, progress: Any, **arguments: Any) -> Any:

@@ -168,7 +168,7 @@ def test_a_missing_official_model_is_offered_in_4_bits(tmp_path: Path, answer: s
         offer = chat.expect("Download it now? [y/N] ")
         for part in (
             "4-bit",
-            "download  3.1 GB",
+            "download  4.0 GB",
             "memory",
             "hf auth login",
             "google/gemma-3-4b-it-qat-q4_0-gguf",
