@@ -10,16 +10,21 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..errors import PromptError
 
 LONGEST = 1024  # characters of a path
+ENDS = 3  # places where a path may end that are tried: "a.png b.png" may be one name
 # The formats that are read, and some that cameras and phones write, so that their names do not stay text.
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif")
 _START = re.compile(r"(?<!\S)(?=['\"]?(?:file://|~/|[^\s'\"/]*/))", re.IGNORECASE)
 _END = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})['\"]?(?=[\s,;:?!.)]|\Z)", re.IGNORECASE)
+# A word of a shell, and what quotes in it: '...', "...", a backslash.
+_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"[^"\\]*")+""")
+_QUOTING = re.compile(r"""'([^']*)'|"([^"\\]*)"|\\(.)""")
 
 
 def split(text: str) -> list[str | Path]:
@@ -48,7 +53,7 @@ def files(text: str) -> list[Path]:
 def _path_at(text: str, start: int) -> tuple[Path, int] | None:
     """The shortest path of an existing file that begins at `start`, and its end."""
     line = text[start : start + LONGEST].partition("\n")[0]
-    for end in _END.finditer(line):
+    for end in islice(_END.finditer(line), ENDS):
         for reading in _readings(line[: end.end()]):
             if "/" in reading and _is_file(reading):
                 return Path(reading), start + end.end()
@@ -57,12 +62,8 @@ def _path_at(text: str, start: int) -> tuple[Path, int] | None:
 
 def _readings(raw: str) -> Iterator[str]:
     """What a terminal may have meant: one word of a shell, or the characters as they are."""
-    try:
-        words = shlex.split(raw)
-    except ValueError:
-        words = []
-    if len(words) == 1:
-        yield _local(words[0])
+    if _WORD.fullmatch(raw):
+        yield _local(_QUOTING.sub(lambda found: found[1] or found[2] or found[3] or "", raw))
     yield _local(raw)
 
 
