@@ -1,4 +1,4 @@
-"""A drawing of the crops that pan & scan takes of a picture: borders, and numbers in the order of the model."""
+"""A drawing of the crops that pan & scan takes of a picture: borders, numbered in the order of the model."""
 
 from __future__ import annotations
 

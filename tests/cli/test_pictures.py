@@ -257,7 +257,7 @@ def test_tab_completes_pictures_and_escapes_their_names(folder: Path) -> None:
     with Terminal(FAKE, "chat", home=folder) as talk:
         talk.expect(">>>")
         talk.type("/image gone.png my\t")
-        talk.expect("gone.png my\\ photo.jpg")
+        talk.expect(r"\ photo.jpg")
         talk.type("\r")
         talk.expect(NO_EYES)
 
@@ -294,7 +294,7 @@ def test_a_real_model_in_a_real_terminal(folder: Path, tmp_path_factory: pytest.
         talk.expect("tokens (")
         talk.expect(">>>")
         talk.type("/image my\t")
-        talk.expect(r"my\ photo.jpg")
+        talk.expect(r"\ photo.jpg")
         talk.type("\r")
         talk.expect(f"{WAITS}my photo.jpg")
         talk.expect(">>>")

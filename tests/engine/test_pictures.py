@@ -212,3 +212,13 @@ def test_closing_ends_an_encoding(folder: Path) -> None:
     model.close()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_a_stream_says_what_is_left_to_look_at(model: gemmary.Model) -> None:
+    left: list[float] = []
+    stream = model.chat(
+        asked(31, 32), stream=True, progress=lambda *_: left.append(stream.unseen) or True, **GREEDY
+    )
+    assert [piece for piece in stream][-1].finish_reason
+    assert (left[0], max(left), left[-1]) == (0, 2, 0)
+    assert [round(share, 2) for share in left if 1 <= share][:4] == [2, 1.67, 1.33, 1]
