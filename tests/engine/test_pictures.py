@@ -221,4 +221,4 @@ def test_a_stream_says_what_is_left_to_look_at(model: gemmary.Model) -> None:
     )
     assert [piece for piece in stream][-1].finish_reason
     assert (left[0], max(left), left[-1]) == (0, 2, 0)
-    assert [round(share, 2) for share in left if 1 <= share][:4] == [2, 1.67, 1.33, 1]
+    assert [round(share, 2) for share in left if share >= 1][:4] == [2, 1.67, 1.33, 1]
