@@ -3,8 +3,8 @@
     python bench/seeing.py [1b 4b]
 
 Text and tower have random weights at true shapes: Q4_0 with a Q8_0 table, and an F16 mmproj beside it. Asked
-are a picture, then another question about it in a new conversation, then a wide one with four crops. Each size
-runs in a process of its own; the last line is JSON.
+are a picture, then another question about it in a new conversation, then a wide one with four crops. Each
+size runs in a process of its own; the last line is JSON.
 """
 
 from __future__ import annotations

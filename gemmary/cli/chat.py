@@ -17,14 +17,17 @@ from .settings import Settings
 if TYPE_CHECKING:
     from ..engine.memory import Cache
     from ..engine.model import Model
+    from .attachment import Attachment
     from .speaking import Spoken
 
 DEFAULT = Settings()
+SHOWING = "/image FILE shows a picture, or drag one here; "
 
 
 def chat(
     model: flags.Model = None,
     prompt: flags.Prompt = None,
+    image: flags.Image = None,
     system: flags.System = None,
     max_tokens: flags.MaxTokens = None,
     temperature: flags.Temperature = DEFAULT.temperature,
@@ -36,6 +39,9 @@ def chat(
     threads: flags.Threads = None,
     draft: flags.Draft = None,
     cache: flags.Cache = None,
+    mmproj: flags.Mmproj = None,
+    pan_and_scan: flags.PanAndScan = False,
+    tiles: flags.Tiles = None,
     json: flags.Json = False,
     verbose: flags.Verbose = False,
 ) -> None:
@@ -45,23 +51,30 @@ def chat(
     gemmary chat                                      the bundled model, offline
     gemmary chat -p "Why is the sky blue?"            one answer on stdout
     git diff | gemmary chat 4b -p "Review this:"      a prompt and piped input
+    gemmary chat 4b --image a.png -p "What is this?"  a question about a picture
     gemmary chat google/gemma-3-4b-it                 Google's 4B; offers the download
     gemmary chat ./model.gguf --context 8k --temperature 0
     """
     settings = Settings(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, max_tokens=max_tokens
-    )
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, max_tokens=max_tokens,
+        pan_and_scan=pan_and_scan, tiles=tiles,
+    )  # fmt: skip
     settings.check()
     question = _question(prompt)
+    from .attachment import attach
     from .opening import find, load
 
-    loaded = load(
-        find(model), context, threads, None if draft is None else find(draft), cast("Cache | None", cache)
-    )
+    pictures = [attach(path) for path in image or ()]
+    smaller = None if draft is None else find(draft)
+    loaded = load(find(model), context, threads, smaller, cast("Cache | None", cache), mmproj)
+    if pictures:
+        from .introducing import check_sight
+
+        check_sight(loaded)
     if question is not None:
-        _answer(loaded, _messages(system, question), settings, json, verbose)
+        _answer(loaded, _messages(loaded, system, question, pictures, settings), settings, json, verbose)
     else:
-        _talk(loaded, system, settings)
+        _talk(loaded, system, settings, pictures)
 
 
 def _question(prompt: str | None) -> str | None:
@@ -84,12 +97,23 @@ def _piped() -> str:
         raise PromptError("the piped input is not UTF-8 text") from None
 
 
-def _messages(system: str | None, question: str) -> list[dict[str, Any]]:
+def _messages(
+    model: Model, system: str | None, question: str, pictures: list[Attachment], settings: Settings
+) -> list[dict[str, Any]]:
+    from .content import arranged
     from .dialogue import Dialogue
 
+    _introduce(model, pictures, settings)
     dialogue = Dialogue(system)
-    dialogue.ask(question)
+    dialogue.ask(arranged([*pictures, question]))
     return dialogue.messages
+
+
+def _introduce(model: Model, pictures: list[Attachment], settings: Settings) -> None:
+    from .introducing import introduce
+
+    for picture in pictures:
+        introduce(model, picture, settings.crops)
 
 
 def _answer(
@@ -124,7 +148,7 @@ def _summary(spoken: Spoken) -> dict[str, Any]:
     return {"text": spoken.text, "finish_reason": last.finish_reason if last else "cancelled", **known}
 
 
-def _talk(model: Model, system: str | None, settings: Settings) -> None:
+def _talk(model: Model, system: str | None, settings: Settings, pictures: list[Attachment]) -> None:
     """A conversation in the terminal."""
     from .. import __version__
     from .dialogue import Dialogue
@@ -134,5 +158,10 @@ def _talk(model: Model, system: str | None, settings: Settings) -> None:
 
     size = f"{model.config.parameters / 1e6:,.1f} million parameters, a context of {model.context:,} tokens"
     note(dim(f"Gemmary {__version__}: Gemma 3 {model.config.name}, {size}"))
-    note(dim("/help lists the commands; Ctrl-D leaves"))
-    Session(model, Dialogue(system), settings, reader(), sys.stdout).run()
+    sees = model.config.vision is not None
+    note(dim(f"/help lists the commands; {SHOWING if sees else ''}Ctrl-D leaves"))
+    session = Session(model, Dialogue(system), settings, reader(), sys.stdout)
+    if pictures:
+        _introduce(model, pictures, settings)
+        session.wait(pictures)
+    session.run()

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PromptError
+from .content import editable, pictures_in
+from .dialogue import Dialogue
+from .dropped import files
+from .introducing import check_sight
 from .terminal import confirm, note, printable
 
 if TYPE_CHECKING:
@@ -23,9 +27,18 @@ def help_(session: Session, rest: str) -> None:
     note("  Ctrl-C                     stops an answer; Ctrl-D leaves; Ctrl-G opens your editor")
 
 
+def image(session: Session, rest: str) -> None:
+    """show pictures with the next message: /image a.png b.png; off takes them away"""
+    check_sight(session.model)
+    if rest.lower() == "off":
+        session.waiting.clear()
+    session.show(files(rest) if rest and rest.lower() != "off" else ())
+
+
 def clear(session: Session, rest: str) -> None:
     """start over; the system prompt stays"""
     session.dialogue.clear()
+    session.waiting.clear()
     note("Cleared.")
 
 
@@ -48,10 +61,11 @@ def edit(session: Session, rest: str) -> None:
     before = session.dialogue.question
     if before is None:
         raise PromptError("there is no question to edit")
-    text = session.read(before)
+    text = session.read(editable(before))
     if text.strip():
+        pieces = session.pieces(text, pictures_in(before))
         session.dialogue.undo()
-        session.ask(text)
+        session.ask(pieces)
 
 
 def system(session: Session, rest: str) -> None:
@@ -84,8 +98,12 @@ def save(session: Session, rest: str) -> None:
 def load(session: Session, rest: str) -> None:
     """go on with a saved conversation"""
     path = _path(rest)
-    session.dialogue.load(path)
-    note(f"{len(session.dialogue.turns)} messages from {path}.")
+    found = Dialogue()
+    found.load(path)
+    if found.pictures:
+        check_sight(session.model)
+    session.dialogue = found
+    note(f"{len(found.turns)} messages from {path}.")
 
 
 def bye(session: Session, rest: str) -> None:
@@ -95,6 +113,7 @@ def bye(session: Session, rest: str) -> None:
 
 COMMANDS: dict[str, Command] = {
     "/help": help_,
+    "/image": image,
     "/retry": retry,
     "/edit": edit,
     "/undo": undo,

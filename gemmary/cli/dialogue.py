@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import PromptError
+from ..errors import ImageError, PromptError
+from .attachment import Attachment
+from .content import Content, given, kept, pictures_in, read
 
-FILE_BYTES = 16 << 20
+FILE_BYTES = 64 << 20
 ROLES = ("system", "user", "assistant")
+NO_CONVERSATION = 'is not a conversation, a list such as [{"role": "user", "content": "Hello"}]'
 
 Message = dict[str, Any]
 
@@ -25,20 +28,29 @@ class Dialogue:
     @property
     def messages(self) -> list[Message]:
         """As Model.chat takes them."""
-        first = [{"role": "system", "content": self.system}] if self.system else []
-        return [*first, *self.turns]
+        return self._written(given)
 
     @property
-    def question(self) -> str | None:
+    def question(self) -> Content | None:
         """What the user said last."""
-        said = [turn["content"] for turn in self.turns if turn["role"] == "user"]
+        said: list[Content] = [turn["content"] for turn in self.turns if turn["role"] == "user"]
         return said[-1] if said else None
 
-    def ask(self, text: str) -> None:
+    @property
+    def unanswered(self) -> Content | None:
+        """The last question, if nothing was said to it."""
+        return self.question if self.turns and self.turns[-1]["role"] == "user" else None
+
+    @property
+    def pictures(self) -> list[Attachment]:
+        """All that was shown."""
+        return [picture for turn in self.turns for picture in pictures_in(turn["content"])]
+
+    def ask(self, content: Content) -> None:
         """The user's next message. A question that never got an answer makes way."""
-        if self.turns and self.turns[-1]["role"] == "user":
+        if self.unanswered is not None:
             self.turns.pop()
-        self.turns.append({"role": "user", "content": text})
+        self.turns.append({"role": "user", "content": content})
 
     def answer(self, text: str) -> None:
         """What the model says, or goes on saying."""
@@ -83,16 +95,24 @@ class Dialogue:
         from ..weights.atomic import replacing
 
         with replacing(path) as file:
-            file.write(json.dumps(self.messages, ensure_ascii=False, indent=1).encode() + b"\n")
+            file.write(json.dumps(self._written(kept), ensure_ascii=False, indent=1).encode() + b"\n")
 
     def load(self, path: Path) -> None:
-        """Go on with a saved conversation; PromptError when the file holds none, and nothing changes."""
+        """Go on with a saved conversation; PromptError when the file holds none, ImageError when a picture
+        is gone, and nothing changes.
+        """
         messages = _read(path)
         first = messages[:1] if messages and messages[0]["role"] == "system" else []
         if any(message["role"] == "system" for message in messages[len(first) :]):
             raise PromptError(f"{path}: only the first message can be a system prompt")
+        if first and not isinstance(first[0]["content"], str):
+            raise PromptError(f"{path}: a system prompt can only be text")
         self.system = first[0]["content"] if first else None
         self.turns = messages[len(first) :]
+
+    def _written(self, write: Callable[[Content], object]) -> list[Message]:
+        first = [{"role": "system", "content": self.system}] if self.system else []
+        return [*first, *({**turn, "content": write(turn["content"])} for turn in self.turns)]
 
 
 def _read(path: Path) -> list[Message]:
@@ -107,20 +127,20 @@ def _read(path: Path) -> list[Message]:
         found = json.loads(data)
     except (ValueError, RecursionError):
         raise PromptError(f"{path}: is not JSON") from None
-    if not isinstance(found, list) or not all(map(_is_message, found)):
-        raise PromptError(
-            f'{path}: is not a conversation, a list such as [{{"role": "user", "content": "Hello"}}]'
-        )
-    return [{"role": message["role"], "content": message["content"]} for message in found]
+    if not isinstance(found, list):
+        raise PromptError(f"{path}: {NO_CONVERSATION}")
+    return [_message(path, value) for value in found]
 
 
-def _is_message(value: object) -> bool:
+def _message(path: Path, value: object) -> Message:
     if not isinstance(value, dict) or value.get("role") not in ROLES:
-        return False
-    if not isinstance(value.get("content"), str):
-        return False
+        raise PromptError(f"{path}: {NO_CONVERSATION}")
     try:
-        str(value["content"]).encode()  # JSON can smuggle in half a character
-    except UnicodeEncodeError:
-        return False
-    return True
+        content = read(value.get("content"))
+    except ImageError as fault:
+        raise ImageError(f"{path}: {fault}") from None
+    except PromptError:
+        raise PromptError(f"{path}: {NO_CONVERSATION}") from None
+    if value["role"] == "assistant" and not isinstance(content, str):
+        raise PromptError(f"{path}: what the assistant says can only be text")
+    return {"role": value["role"], "content": content}

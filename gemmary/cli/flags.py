@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,23 @@ CachedId = Annotated[str, typer.Argument(metavar="ID", autocompletion=names, hel
 Prompt = Annotated[
     str | None,
     typer.Option("-p", "--prompt", metavar="TEXT", help="Answer this once; piped input is added."),
+]
+Image = Annotated[
+    list[Path] | None,
+    typer.Option("--image", metavar="FILE", help="Show this picture first; may be repeated."),
+]
+Mmproj = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The picture half of a GGUF model; the one beside it if not said."),
+]
+PanAndScan = Annotated[
+    bool, typer.Option("--pan-and-scan", help="Show crops of wide and tall pictures too, for small print.")
+]
+Tiles = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Show N x N crops of any picture, 2 to 8, for large ones with small print."
+    ),
 ]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")]
 MaxTokens = Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest answer, in tokens.")]

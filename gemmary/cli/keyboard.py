@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 
 from .commands import COMMANDS
+from .dropped import SUFFIXES
 from .settings import Settings
 from .terminal import note, printable
 
@@ -111,6 +113,22 @@ class Slash(Completer):
             yield from _beginning((field.name for field in fields(Settings)), rest)
         elif command in ("/save", "/load"):
             yield from PathCompleter(expanduser=True).get_completions(Document(rest), complete_event)
+        elif command == "/image":
+            yield from _pictures(rest, complete_event)
+
+
+def _pictures(rest: str, event: CompleteEvent) -> Iterable[Completion]:
+    """Files of pictures that the last of several words could become, spaces in their names escaped."""
+    quoted = re.search(r"(?:^|\s)(['\"])([^'\"]*)$", rest)
+    typed = quoted[2] if quoted else re.sub(r"\\(.)", r"\1", re.findall(r"(?:\\.|\S)*\\?$", rest)[0])
+    files = PathCompleter(expanduser=True, file_filter=_is_picture)
+    for found in files.get_completions(Document(typed), event):
+        text = found.text if quoted else re.sub(r"([\s'\"\\])", r"\\\1", found.text)
+        yield Completion(text, found.start_position, found.display)
+
+
+def _is_picture(path: str) -> bool:
+    return os.path.isdir(path) or path.lower().endswith(tuple(f".{suffix}" for suffix in SUFFIXES))
 
 
 def _beginning(names: Iterable[str], typed: str) -> Iterable[Completion]:

@@ -24,6 +24,7 @@ def pull(model: flags.Id) -> None:
     gemmary pull google/gemma-3-1b-it:bf16       16 bits, 2.0 GB
     gemmary pull someone/gemma-3-4b-GGUF:Q8_0    one file of many
     """
+    from ..weights.library import sees
     from .opening import fetch
 
     try:
@@ -32,7 +33,7 @@ def pull(model: flags.Id) -> None:
         note(f"\nStopped. What has arrived stays: `gemmary pull {model}` goes on.")
         raise typer.Exit(130) from None
     print(printable(str(path)))
-    note(f"Ready: gemmary chat {model}")
+    note(f"Ready: gemmary chat {model}{' --image FILE, or without' if sees(path) else ''}")
 
 
 def list_() -> None:
@@ -43,14 +44,15 @@ def list_() -> None:
     gemmary list | grep Q4_0
     """
     from ..weights.hub import BUNDLED, bundled
-    from ..weights.library import cached_models
+    from ..weights.library import cached_models, sees
 
     rows = []
     with suppress(ModelFileError):  # an installation without it
         rows.append((BUNDLED, size(bundled().stat().st_size), "comes with Gemmary"))
     for model in cached_models():
         state = model.format if model.path else f"unfinished: gemmary pull {model.name} goes on"
-        rows.append((model.name, size(model.bytes), state))
+        eyes = ", sees pictures" if model.path and sees(model.path) else ""
+        rows.append((model.name, size(model.bytes), state + eyes))
     width = max((len(name) for name, _, _ in rows), default=0)
     for name, bytes_, state in rows:
         print(printable(f"{name:{width}}  {bytes_:>9}  {state}"))

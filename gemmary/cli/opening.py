@@ -47,6 +47,8 @@ def offer(reference: Reference) -> str:
         return f"{reference} is not on this machine yet; it would come from {wanted.url}."
     here = "is here in 16 bits, slow on a CPU" if snapshot(reference.repo) else "is not on this machine yet"
     what = "Google's 4-bit file" if wanted != reference else "The 16-bit weights"
+    if wanted != reference and SIZES[wanted.size].vision is not None:
+        what += " and the one for pictures"
     return (
         f"{reference} {here}. {what}, {wanted.repo}:\n"
         f"  download  {_gigabytes(wanted.download_bytes or 0)}, once, into Hugging Face's cache\n"
@@ -72,13 +74,14 @@ def load(
     threads: int | None,
     draft: Path | None = None,
     cache: Cache | None = None,
+    mmproj: Path | None = None,
 ) -> Model:
-    """The model, ready to talk; `draft`: a smaller one that guesses for it."""
+    """The model, ready to talk. `draft`: a smaller one that guesses for it. `mmproj`: its picture half."""
     with Waiting("Loading the model") as wait:
         from ..engine.load import load as load_model
 
         with preparing(wait):
-            return load_model(path, context=context, threads=threads, draft=draft, cache=cache)
+            return load_model(path, mmproj=mmproj, context=context, threads=threads, draft=draft, cache=cache)
 
 
 def _gigabytes(count: int) -> str:

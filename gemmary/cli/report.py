@@ -112,7 +112,8 @@ def _download(row: Row) -> str:
         return ""
     wanted = reference.preferred
     what = "Google's 4-bit file" if wanted != reference else "Google's 16-bit file"
-    return f" {what}, {wanted.repo}, is {size(wanted.download_bytes or 0)}: gemmary pull {row.name}"
+    eyes = ", the half for pictures included" if row.config.vision is not None else ""
+    return f" {what}, {wanted.repo}, is {size(wanted.download_bytes or 0)}{eyes}: gemmary pull {row.name}"
 
 
 def _table(host: Machine, rows: list[Row]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, TextIO
 
 from .preparing import preparing
@@ -27,9 +28,14 @@ def speak(model: Model, messages: list[Message], settings: Settings, out: TextIO
     """Stream the answer to `out` as plain text. Ctrl-C stops it; what was said until then is returned."""
     spoken = Spoken()
     with Waiting("Thinking") as wait, preparing(wait):
+        what, most = ("picture or crop" if settings.crops else "picture"), 0
 
         def progress(done: int, total: int) -> None:
-            if done:
+            nonlocal most
+            most = max(most, ceil(pieces.unseen))
+            if pieces.unseen:
+                wait.say(looking(what, most - pieces.unseen, most))
+            elif done:
                 wait.say(f"Reading: {done:,} of {total:,} tokens")
 
         pieces = model.chat(messages, stream=True, progress=progress, **settings.arguments())
@@ -47,6 +53,12 @@ def speak(model: Model, messages: list[Message], settings: Settings, out: TextIO
         finally:
             pieces.close()
     return spoken
+
+
+def looking(what: str, seen: float, pictures: int) -> str:
+    """What is said while pictures are encoded, `seen` of so many."""
+    which = f"{what} {int(seen) + 1} of {pictures}" if pictures > 1 else f"the {what}"
+    return f"Looking at {which}: {100 * (seen % 1):.0f} %"
 
 
 def meter(piece: Piece, context: int) -> str:

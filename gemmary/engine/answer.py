@@ -26,8 +26,9 @@ class Stream(Iterator[Piece], AbstractContextManager["Stream"]):
     the stream. A thread that waits for a piece meanwhile gets the last one, with finish_reason "cancelled".
     """
 
-    def __init__(self, pieces: Generator[Piece, None, None], cancel: threading.Event) -> None:
+    def __init__(self, pieces: Generator[Piece, None, None], cancel: threading.Event, run: Run) -> None:
         self._pieces = pieces
+        self._run = run
         self._inside = False
         self._cancel = cancel
         self._lock = threading.RLock()
@@ -39,6 +40,11 @@ class Stream(Iterator[Piece], AbstractContextManager["Stream"]):
                 return next(self._pieces)
             finally:
                 self._inside = False
+
+    @property
+    def unseen(self) -> float:
+        """Pictures that have to be encoded before the prompt is read further; it falls while they are."""
+        return self._run.unseen
 
     def close(self) -> None:
         """End the answer. Closing twice, or after the end, does nothing."""
@@ -78,7 +84,7 @@ class Answer:
 
     def stream(self) -> Stream:
         """The answer piece by piece. Nothing is computed before the first is asked for."""
-        return Stream(self._pieces(), self._request.cancel)
+        return Stream(self._pieces(), self._request.cancel, self._run)
 
     def reply(self) -> Reply:
         """The whole answer."""

@@ -75,7 +75,9 @@ class Decoding:
         """Run a chunk of the prompt, or a part of what a picture in it needs."""
         part = self._runner.part(self._ids, self.length)
         if not self._runner.ready(part, self._request.pixels):
+            self._run.unseen = self._runner.unseen(self._ids[self.length :])
             return
+        self._run.unseen = 0.0
         self._states = self._runner.step(self._sequence, part, [len(part) - 1], self._request.cancel)
 
     def burst(self) -> Burst:

@@ -82,6 +82,7 @@ class Eyes:
         self._features: OrderedDict[int, Floats] = OrderedDict()  # least recently used first
         self._held: dict[int, Pixels] = {}  # of requests that have asked and are not over
         self._running: tuple[int, Generator[None, None, Any]] | None = None
+        self._layers = 0  # that are done of the picture that is running
 
     def number(self, key: bytes) -> int:
         """The number of a picture, by a digest of all that its pixels depend on. Any thread may ask."""
@@ -108,14 +109,22 @@ class Eyes:
             return True
         if self._running is None:
             self._running = missing[0], encoding(self._tower, pixels[missing[0]][None])
+            self._layers = -1  # the first stop is in front of the first layer
         number, layers = self._running
         self._running = None  # also when this fails
         try:
             next(layers)
             self._running = number, layers
+            self._layers += 1
         except StopIteration as done:
             self._keep(number, np.asarray(done.value, np.float32).copy())
         return False
+
+    def unseen(self, numbers: Ids[int]) -> float:
+        """Pictures of these that are not ready; of the one that is being computed, the part that is left."""
+        missing = [number for number in numbers if number not in self._features]
+        begun = self._running is not None and self._running[0] in missing
+        return len(missing) - (self._layers / len(self._tower.layers) if begun else 0.0)
 
     def let_go(self, pixels: Pixels) -> None:
         """The request with these pictures is over."""

@@ -59,7 +59,8 @@ class Request:
 class Run:
     """What a request has used so far. `end` is set when it is over.
 
-    Of `drafted` tokens, guessed and checked, `accepted` were what the model said.
+    Of `drafted` tokens, guessed and checked, `accepted` were what the model said. `unseen`: pictures of the
+    prompt that have to be encoded still; of one that is being encoded, the part that is left.
     """
 
     cached: int = 0
@@ -67,4 +68,5 @@ class Run:
     decode_seconds: float = 0.0
     drafted: int = 0
     accepted: int = 0
+    unseen: float = 0.0
     end: End | None = None

@@ -78,6 +78,10 @@ class Runner:
         """Whether a step of `ids` can be run. If not, a part of a picture was encoded: ask again."""
         return self.eyes is None or self.eyes.ready(numbers_in(ids), pixels)
 
+    def unseen(self, ids: Ids[int]) -> float:
+        """Pictures of `ids` that have to be encoded still, in whole ones and a part."""
+        return 0.0 if self.eyes is None else self.eyes.unseen(numbers_in(ids))
+
     def keep(self, ids: Ids[int], sequence: Sequence) -> None:
         """Remember the committed part of `sequence`, whose tokens are the first of `ids`."""
         if sequence.length:

@@ -46,11 +46,11 @@ def read_picture(source: object) -> Picture:
         return _from_array(source)
     if isinstance(source, Image.Image):
         return _from_image(source)
-    return _from_bytes(_content(source))
+    return _from_bytes(encoded(source))
 
 
-def _content(source: object) -> bytes:
-    """The encoded picture."""
+def encoded(source: object) -> bytes:
+    """What a path or a data URL leads to, not decoded yet; bytes are what they are. ImageError."""
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if isinstance(source, str):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import GemmaryError
 from .gguf import read_gguf
-from .hub import Reference, cache, folder_files, is_model_gguf, names_in, snapshot, storage
+from .hub import Reference, cache, folder_files, is_mmproj, is_model_gguf, names_in, snapshot, storage
 from .strictjson import read_object
 
 CONFIG_BYTES = 1 << 20
@@ -34,6 +34,15 @@ def cached_models() -> list[CachedModel]:
     """Every Gemma 3 in the cache, by name. Files that cannot be read are left out."""
     homes = sorted(cache().glob("models--*--*"))
     return [model for home in homes for model in _models(home.name[8:].replace("--", "/", 1), home)]
+
+
+def sees(path: Path) -> bool:
+    """Whether a model of the cache, a GGUF file or a folder, has its picture half there."""
+    if path.is_dir():
+        with suppress(GemmaryError):
+            return isinstance(read_object(path / "config.json", CONFIG_BYTES).get("vision_config"), dict)
+        return False
+    return any(is_mmproj(other.name) for other in path.parent.glob("*.gguf"))
 
 
 def size(repo: str) -> int:

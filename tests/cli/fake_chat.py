@@ -23,7 +23,7 @@ class SlowModel:
     config = NANO
     context = 4096
 
-    def prompt(self, messages: list[dict[str, Any]]) -> Prompt:
+    def prompt(self, messages: list[dict[str, Any]], pan_and_scan: Any = False) -> Prompt:
         return Prompt((1, 2, 3))
 
     def chat(self, messages: list[dict[str, Any]], **_: Any) -> Iterator[Piece]:
@@ -36,7 +36,7 @@ class SlowModel:
 
 FIND = opening.find
 opening.find = lambda name: Path("fake.gguf") if name is None else FIND(name)
-opening.load = lambda path, context, threads, draft, cache: SlowModel()
+opening.load = lambda path, context, threads, draft, cache, mmproj: SlowModel()
 
 if __name__ == "__main__":
     sys.argv[0] = "gemmary"

@@ -6,9 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from gemmary.config import NANO, Config
 from gemmary.engine.reply import FinishReason, Piece, Timings, Usage
 from gemmary.errors import ContextFullError, PromptError
+from gemmary.inputs.crops import pan_and_scan_of
 from gemmary.inputs.prompt import Prompt
+from gemmary.inputs.views import look
+
+VIEW = 260  # tokens of a picture or crop
+
+
+def words(content: Any) -> str:
+    """The text of a message."""
+    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
 
 
 @dataclass
@@ -22,9 +34,16 @@ class FakeModel:
     context: int = 1000
     asked: list[tuple[list[dict[str, Any]], dict[str, Any]]] = field(default_factory=list)
     closed: int = 0
+    config: Config = NANO
 
-    def prompt(self, messages: list[dict[str, Any]]) -> Prompt:
-        return Prompt(tuple(range(sum(len(message["content"].split()) for message in messages))))
+    def prompt(self, messages: list[dict[str, Any]], pan_and_scan: Any = False) -> Prompt:
+        contents = [message["content"] for message in messages]
+        lists = [content for content in contents if isinstance(content, list)]
+        shown = [part["image"] for parts in lists for part in parts if "image" in part]
+        seen = [look(image, 4, pan_and_scan_of(pan_and_scan)) for image in shown]
+        keys = tuple(key for views in seen for key in views.keys)
+        ids = list(range(sum(len(words(content).split()) for content in contents) + VIEW * len(keys)))
+        return Prompt(ids, np.concatenate([views.pixels for views in seen]) if seen else None, keys)
 
     def chat(self, messages: list[dict[str, Any]], stream: bool, progress: Any, **arguments: Any) -> Any:
         assert stream
@@ -32,7 +51,7 @@ class FakeModel:
         used = len(self.prompt(messages).ids)
         if used >= self.context:
             raise ContextFullError("too long")
-        if not messages or not any(message["content"].strip() for message in messages):
+        if not messages or not any(words(message["content"]).strip() for message in messages):
             raise PromptError("empty")
         return self._pieces(used, self.answers.pop(0))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
 
 from gemmary.cli.dialogue import FILE_BYTES, Dialogue
-from gemmary.errors import PromptError
+from gemmary.errors import ImageError, PromptError
 
 
 def said(*texts: str) -> Dialogue:
@@ -109,3 +110,42 @@ def test_other_keys_of_messages_are_left_out(tmp_path: Path) -> None:
     dialogue = Dialogue()
     dialogue.load(path)
     assert dialogue.messages == [{"role": "user", "content": "a"}]
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
+URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+def test_pictures_survive_their_file_by_path_and_others_by_value(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    told = [
+        {"type": "image", "path": str(tmp_path / "a.png")},
+        {"type": "image_url", "image_url": {"url": URL}},
+    ]
+    saved = [{"role": "user", "content": [*told, {"type": "text", "text": "what?"}]}]
+    (tmp_path / "x.json").write_text(json.dumps(saved))
+    dialogue = Dialogue()
+    dialogue.load(tmp_path / "x.json")
+    assert dialogue.messages[0]["content"] == [
+        {"type": "image", "image": PNG}, {"type": "image", "image": PNG}, {"type": "text", "text": "what?"}
+    ]  # fmt: skip
+    (tmp_path / "a.png").unlink()  # what was read stays
+    dialogue.save(tmp_path / "y.json")
+    assert json.loads((tmp_path / "y.json").read_text()) == saved
+    with pytest.raises(ImageError, match=rf"x\.json: {tmp_path}/a\.png: there is no such file"):
+        Dialogue().load(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image"}, {"type": "image", "image": "x"}, {"type": "video", "path": "x"}, {"type": "text"},
+        {"type": "image_url", "image_url": {"url": "/etc/passwd"}}, {"type": "image", "path": "\ud800"}, 1,
+    ],
+)  # fmt: skip
+def test_parts_that_are_none(tmp_path: Path, part: object) -> None:
+    (tmp_path / "x.json").write_text(json.dumps([{"role": "user", "content": [part]}]))
+    with pytest.raises(PromptError, match=r"x\.json: is not a conversation"):
+        Dialogue().load(tmp_path / "x.json")

@@ -188,9 +188,10 @@ def test_what_is_handed_on_to_load(
 
     monkeypatch.setattr(load_module, "load", load)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    plain = {"context": None, "threads": None, "draft": None, "cache": None}
+    plain = {"context": None, "threads": None, "draft": None, "cache": None, "mmproj": None}
     for words, expected in (
-        ((), {}), (("--draft", tiny), {"draft": Path(tiny)}), (("--cache", "int8"), {"cache": "int8"})
+        ((), {}), (("--draft", tiny), {"draft": Path(tiny)}), (("--cache", "int8"), {"cache": "int8"}),
+        (("--mmproj", "m.gguf"), {"mmproj": Path("m.gguf")}),
     ):  # fmt: skip
         assert run("chat", tiny, "-p", "Hello", *words)[0] == 1
         assert asked.pop() == plain | expected
@@ -246,6 +247,19 @@ def test_list_and_rm(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     code, out, err = run("rm", PLAIN, "-y")
     assert (code, out) == (0, "") and err.startswith(f"Deleted {QAT}")
     assert len(run("list")[1].splitlines()) == 1
+
+
+def test_list_says_which_models_see(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "bundled", lambda: Path(__file__))
+    folder = lay(tmp_path / "hub", QAT, "gemma-3-4b-it-q4_0.gguf", "mmproj-model-f16-4B.gguf")
+    fill(folder / "gemma-3-4b-it-q4_0.gguf", gguf("gemma3"))
+    fill(folder / "mmproj-model-f16-4B.gguf", gguf("clip"))
+    plain = lay(tmp_path / "hub", PLAIN, "config.json", "model.safetensors")
+    fill(plain / "config.json", b'{"model_type": "gemma3", "vision_config": {}}')
+    lines = [" ".join(line.split()[3:]) for line in run("list")[1].splitlines()]
+    assert lines == ["comes with Gemmary", "safetensors, sees pictures", "Q4_0, sees pictures"]
+    monkeypatch.setattr(opening, "fetch", lambda name: folder / "gemma-3-4b-it-q4_0.gguf")
+    assert "gemmary chat 4b --image FILE" in run("pull", "4b")[2]
 
 
 def test_rm_takes_no_neighbours_along(run: Run, tmp_path: Path) -> None:

@@ -234,3 +234,13 @@ def test_documents_from_the_picture_to_the_logits(exact: gemmary.Model, referenc
     np.testing.assert_array_equal(prompt.pixels, theirs)
     found = exact.logits(prompt)
     assert distance(found, expected(reference, replace(prompt, pixels=np.ascontiguousarray(theirs)))) < LIMIT
+
+
+def test_a_stream_says_what_is_left_to_look_at(model: gemmary.Model) -> None:
+    left: list[float] = []
+    stream = model.chat(
+        asked(31, 32), stream=True, progress=lambda *_: left.append(stream.unseen) or True, **GREEDY
+    )
+    assert [piece for piece in stream][-1].finish_reason
+    assert (left[0], max(left), left[-1]) == (0, 2, 0)
+    assert [round(share, 2) for share in left if share >= 1][:4] == [2, 1.67, 1.33, 1]
