@@ -1,9 +1,9 @@
-"""int8 weights for many tokens: bands of 32 rows, blocks of 64 columns.
+"""int8 weights for many tokens: bands of 32 rows, blocks of 32 columns.
 
 Where thousands of tokens meet a matrix, arithmetic is the limit and not memory. So a band is two strips side
-by side that share every activation that is read, and scales come half as often as in a file's Q8_0.
+by side that share every activation that is read, and codes lie as the processor's product wants them.
 
-Bit rule: a sum over 64 columns is exact. A total begins at the bias; sums are added in the order of columns,
+Bit rule: a sum over 32 columns is exact. A total begins at the bias; sums are added in the order of columns,
 by one fused multiply-add of (sum, weight scale * activation scale), then the loud columns (`patch_codes`),
 each by one of (activation, weight in two bytes); what is to be added comes last.
 """
@@ -31,7 +31,7 @@ from .team import Team
 
 STRIPS = 2
 ROWS = STRIPS * LANES
-BLOCK_BYTES = ROWS * (BLOCK + 4)  # codes [16][32 rows][4], then a scale float32 of each row
+BLOCK_BYTES = ROWS * (BLOCK + 4)  # codes [8][32 rows][4], then a scale float32 of each row
 _WORDS = BLOCK // 4
 _CACHED = 3 << 17  # bytes of bands that meet a tile of tokens before the next tile is read: they stay in L2
 _BIAS = chosen.SIGNED_BIAS  # codes lie as the processor's product wants them
@@ -55,7 +55,7 @@ class Bands:
 
     @classmethod
     def pack(cls, team: Team, memory: WeightMemory, values: Floats, bias: Floats | None) -> Bands:
-        """values [rows, columns] rounded on all threads, 64 of a row to their largest magnitude / 127."""
+        """values [rows, columns] rounded on all threads, 32 of a row to their largest magnitude / 127."""
         rows, columns = values.shape
         count, blocks = -(-rows // ROWS), blocks_of(columns)
         codes, rests = memory.take(count * blocks * BLOCK_BYTES), memory.take(count * ROWS * columns)
@@ -134,7 +134,7 @@ def emit_band(e: Emitter, isa: Any, tokens: int, at: Places) -> None:
 def _add_block(
     e: Emitter, isa: Any, tokens: int, w: Value, x: Value, totals: dict[tuple[int, int], Value]
 ) -> None:
-    """64 columns."""
+    """32 columns."""
     dot = isa.dot_unsigned if isa.SIGNED_BIAS else isa.dot_signed
     after = tokens * BLOCK
     starts = [e.splat(e.load(I32, x, after + 4 * (tokens + m))) for m in range(tokens)]

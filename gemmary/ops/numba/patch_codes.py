@@ -1,7 +1,7 @@
-"""int8 activations of the tower: 64 columns share a float32 scale; the loudest columns stay float32.
+"""int8 activations of the tower: 32 columns share a float32 scale; the loudest columns stay float32.
 
 Some channels of a trained network are many times as large as the others, whatever the picture. One such
-column would leave its 63 neighbours no more than a few codes. So columns whose largest magnitude among the
+column would leave its 31 neighbours no more than a few codes. So columns whose largest magnitude among the
 rows that come together is more than four times the median column's (at most 32) are zeros among the codes,
 and are kept beside them as they are. Rows that come together are always of one picture, and the same ones.
 """
@@ -24,8 +24,8 @@ from .instructions import chosen
 from .kernel import ADDRESS, COUNT, floats_at, ints_at, kernel, record
 from .tape import Tape
 
-BLOCK = 64
-# A tile of M tokens holds for each block: codes int8 [16][M][4], then M each of: scale float32, and where an
+BLOCK = 32
+# A tile of M tokens holds for each block: codes int8 [8][M][4], then M each of: scale float32, and where an
 # integer sum of products with the codes begins (minus their sum, times what weights are too large).
 TOKEN_BYTES = BLOCK + 4 + 4
 LOUD = 32  # most columns that stay floats
@@ -116,7 +116,7 @@ def _pick(args: Any, piece: int) -> None:
 
 
 def emit_round(e: Emitter, isa: Any, x: Value, to: Value, size: Value, member: Value) -> None:
-    """64 floats at x -> codes, scale and start of token `member` in the block of a tile of `size`."""
+    """32 floats at x -> codes, scale and start of token `member` in the block of a tile of `size`."""
     parts = [e.load(VF, x, 64 * i) for i in range(_VECTORS)]
     # Without their sign bit, floats are in the order of their bits, and NaN is above all.
     sizes = [e.b.and_(e.cast(part, VI), ints(0x7FFFFFFF)) for part in parts]

@@ -57,7 +57,7 @@ def pack_linear(
 ) -> TowerLinear:
     """A linear of the tower from a file's bytes: any float format, or Q8_0. bias float32 [rows].
 
-    element "INT8": rounded once more, 64 columns of a row to a scale; fast. "F32": exact products of float32
+    element "INT8": rounded once more, 32 columns of a row to a scale; fast. "F32": exact products of float32
     with what the file has. ValueError for another word.
     """
     if element not in ("INT8", "F32"):

@@ -36,15 +36,15 @@ def random_weights(config: VisionConfig, text_width: int, outliers: int = 0, see
         return normal(rows, columns, scale=gain * columns**-0.5)
 
     w = {
-        "patch": matrix(d, p, 2.0), "patch.bias": normal(d, scale=0.1),
-        "positions": normal(config.patches, d, scale=0.3), "projection": matrix(text_width, d),
-        "norm": 1 + normal(d, scale=0.1), "norm.bias": normal(d, scale=0.1),
-        "soft_norm": 1 + normal(d, scale=0.1),
+        "patch": matrix(d, p, 1.4), "patch.bias": normal(d, scale=0.1),
+        "positions": normal(config.patches, d, scale=0.7), "projection": matrix(text_width, d),
+        "norm": 1 + normal(d, scale=0.3), "norm.bias": normal(d, scale=0.1),
+        "soft_norm": 1 + normal(d, scale=0.3),
     }  # fmt: skip
     for i in range(config.layers):
         at = f"{i}."
         for name in ("attn_norm", "ffn_norm"):
-            w[at + name], w[at + name + ".bias"] = 1 + normal(d, scale=0.1), normal(d, scale=0.1)
+            w[at + name], w[at + name + ".bias"] = 1 + normal(d, scale=0.3), normal(d, scale=0.1)
         for name, shape, gain in (
             ("q", (d, d), 1.5), ("k", (d, d), 1.5), ("v", (d, d), 1.0), ("o", (d, d), 1.0),
             ("fc1", (f, d), 1.0), ("fc2", (d, f), 1.0),
