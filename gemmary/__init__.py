@@ -19,10 +19,23 @@ if TYPE_CHECKING:
     from .engine.model import Model
     from .engine.reply import Piece, Reply
     from .engine.score import Score
+    from .inputs.crops import PanAndScan
     from .inputs.prompt import Prompt
 
 __version__ = "0.1.0"
-__all__ = ["Estimate", "Model", "Piece", "Prompt", "Reply", "Score", "Stream", "errors", "estimate", "load"]
+__all__ = [
+    "Estimate",
+    "Model",
+    "PanAndScan",
+    "Piece",
+    "Prompt",
+    "Reply",
+    "Score",
+    "Stream",
+    "errors",
+    "estimate",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,9 +48,10 @@ def __getattr__(name: str) -> Any:
     from .engine.model import Model
     from .engine.reply import Piece, Reply
     from .engine.score import Score
+    from .inputs.crops import PanAndScan
     from .inputs.prompt import Prompt
 
-    names = (Estimate, Model, Piece, Prompt, Reply, Score, Stream, estimate, load)
+    names = (Estimate, Model, PanAndScan, Piece, Prompt, Reply, Score, Stream, estimate, load)
     globals().update({public.__name__: public for public in names})
     return globals()[name]
 

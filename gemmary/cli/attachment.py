@@ -44,7 +44,7 @@ def attach(path: Path) -> Attachment:
 
 def reattach(source: str) -> Attachment:
     """The picture of a saved conversation, a path or a data URL. ImageError begins with the path."""
-    from ..inputs.picture import is_data_url
+    from ..inputs.dataurl import is_data_url
 
     if is_data_url(source):
         return _read("picture", "data:" + source[5:], source, "a picture")

@@ -19,7 +19,6 @@ from ..inputs.prompt import Prompt
 from ..inputs.stream import StopStrings
 from ..inputs.tokenizer import Tokenizer
 from ..inputs.turns import chat_prompt
-from ..inputs.views import look
 from ..ops.contract import Floats
 from .answer import Answer, Stream
 from .choices import choices
@@ -229,6 +228,8 @@ class Model(AbstractContextManager["Model"]):
 
         image: a path, bytes, a data URL, a PIL image or an array. ImageError says what is wrong with it.
         """
+        from ..inputs.views import look  # with Pillow, which text does not need
+
         runner = self._admit()
         if runner.eyes is None or self.config.vision is None:
             raise ImageError(NO_EYES)

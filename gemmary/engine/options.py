@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from ..inputs.crops import PanAndScan
 from .request import Progress
 
 
@@ -24,7 +25,7 @@ class Options(TypedDict, total=False):
     stop: str | Sequence[str]
     schema: Mapping[str, Any] | str | None
     tools: Sequence[Mapping[str, Any]] | None
-    pan_and_scan: bool
+    pan_and_scan: bool | PanAndScan
     logprobs: int | None
     progress: Progress | None
     speculate: bool
