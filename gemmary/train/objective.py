@@ -51,7 +51,8 @@ def targets(labels: Tensor, sampled: Sampled | None, how: Distillation | None, z
 
 def _mixed(label: Tensor, sampled: Sampled, share: float) -> Sampled:
     """One target of both: the label joins its own sample where there is one, so that no id counts twice."""
-    same = (sampled.ids == label) & (sampled.amounts > 0)
-    amounts = share * sampled.amounts + (1.0 - share) * same
-    alone = (1.0 - share) * ~same.any(-1, keepdim=True)
-    return Sampled(torch.cat([sampled.ids, label], 1), torch.cat([amounts, alone.to(amounts.dtype)], 1))
+    ids, amounts = sampled
+    same = ((ids == label) & (amounts > 0)).to(amounts.dtype)
+    alone = 1.0 - same.sum(-1, keepdim=True)
+    both = torch.cat([share * amounts + (1.0 - share) * same, (1.0 - share) * alone], 1)
+    return Sampled(torch.cat([ids, label], 1), both)

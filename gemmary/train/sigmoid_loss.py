@@ -42,6 +42,8 @@ class SigmoidLoss(torch.nn.Module):
         """Mean loss a picture, [], of features [b, D] of any length; row i of both belong together."""
         if images.shape != texts.shape:
             raise ValueError(f"pictures {tuple(images.shape)} and texts {tuple(texts.shape)} must be pairs")
+        if self.group is not None:
+            _check_sizes(len(images), images.device, self.group)
         kind = images.device.type
         with torch.autocast(kind, enabled=False):  # a sum over all pairs wants float32
             x, y = (normalize(features.to(self.bias.dtype), dim=-1) for features in (images, texts))
@@ -52,7 +54,7 @@ class SigmoidLoss(torch.nn.Module):
 
 
 class _PairLoss(torch.autograd.Function):
-    """Gradients are made in the forward pass, while a block of texts is here; the backward pass scales them."""
+    """Gradients are made in the forward pass, while a block of texts is here; backward scales them."""
 
     @staticmethod
     def forward(
@@ -87,6 +89,15 @@ class _PairLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         return (*(gradient * outer[0] for gradient in ctx.saved_tensors), None, None)
+
+
+def _check_sizes(size: int, device: torch.device, group: Group) -> None:
+    """ValueError, on every device, where one gives another number of pairs: blocks would not fit."""
+    both = torch.tensor([size, -size], device=device)
+    distributed.all_reduce(both, distributed.ReduceOp.MAX, group)
+    most, least = both.tolist()
+    if most != -least:
+        raise ValueError(f"every device must give as many pairs: one gave {-least}, another {most}")
 
 
 def _passed_on(block: Tensor, group: Group) -> Tensor:

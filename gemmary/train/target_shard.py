@@ -8,8 +8,8 @@
     float16 or uint8  values [entries]: probabilities, or how often an id was drawn
 
 Everything is little-endian. A gap that 16 bits do not hold is bridged by entries of value 0, which weigh
-nothing. An id that all of 256 draws fell on has the byte 0: the last entry of a token takes what is missing to
-the number of draws. The header has the arrays' SHA-256, their sizes, and whatever the caller wants to find again.
+nothing. An id that all of 256 draws fell on has the byte 0: the last entry of a token takes what is missing
+to the number of draws. The header has SHA-256 and sizes of the arrays, and what the caller wants to find.
 """
 
 from __future__ import annotations
