@@ -6,10 +6,12 @@
     uint32    starts [tokens + 1]: where the entries of each token begin
     uint16    gaps [entries]: an id, less the id of the entry before it in the same token (less 0: the first)
     float16 or uint8  values [entries]: probabilities, or how often an id was drawn
+    32 bytes  SHA-256 of all before
 
 Everything is little-endian. A gap that 16 bits do not hold is bridged by entries of value 0, which weigh
 nothing. An id that all of 256 draws fell on has the byte 0: the last entry of a token takes what is missing
-to the number of draws. The header has SHA-256 and sizes of the arrays, and what the caller wants to find.
+to the number of draws. The header has the sizes of the arrays and what the caller wants to find again: at
+least "vocabulary", "draws" and "reading", which names the kind of values.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from ..errors import GemmaryError
 from ..weights.atomic import replacing
 
 Array = npt.NDArray[Any]
-MAGIC, ALIGN = b"GEMTGT1\n", 64
+MAGIC, ALIGN, DIGEST = b"GEMTGT1\n", 64, 32
 WIDEST = np.iinfo(np.uint16).max
 LONGEST_HEADER = 1 << 16
 COUNTS = 256  # most draws that a byte can count
@@ -67,16 +69,15 @@ class Entries:
 def write_shard(path: Path, header: dict[str, Any], entries: Entries) -> None:
     """Write `path` whole or not at all. GemmaryError: it cannot be written (disk full, ...)."""
     arrays = [np.ascontiguousarray(array) for array in entries.bridged()]
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(array.tobytes())
-    sizes = {"tokens": len(entries.lengths), "entries": len(arrays[1]), "sha256": digest.hexdigest()}
+    sizes = {"tokens": len(entries.lengths), "entries": len(arrays[1])}
     text = json.dumps({**header, **sizes}).encode()
     text += b" " * (-(len(MAGIC) + 4 + len(text)) % ALIGN)
+    digest = hashlib.sha256()
     with replacing(path) as file:
-        file.write(MAGIC + len(text).to_bytes(4, "little") + text)
-        for array in arrays:
-            file.write(array.tobytes())
+        for part in (MAGIC, len(text).to_bytes(4, "little"), text, *(array.tobytes() for array in arrays)):
+            digest.update(part)
+            file.write(part)
+        file.write(digest.digest())
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,13 @@ def open_shard(path: Path) -> Shard:
     """Map a file and compare its SHA-256. TargetsError: it is damaged, or no file of targets."""
     try:
         raw = np.memmap(path, np.uint8, "r")
+        if hashlib.sha256(raw[:-DIGEST].data).digest() != raw[-DIGEST:].tobytes():
+            raise TargetsError(path, "it changed since it was written")
         header, first = _header(raw)
         count, entries, kind = header["tokens"], header["entries"], KINDS[header["reading"]]
         ends = np.cumsum([first, 4 * (count + 1), 2 * entries, kind.itemsize * entries])
-        if ends[-1] != len(raw) or hashlib.sha256(raw[first:].data).hexdigest() != header["sha256"]:
-            raise TargetsError(path, "it changed since it was written")
+        if ends[-1] != len(raw) - DIGEST or min(count, entries, header["draws"], header["vocabulary"]) < 0:
+            raise ValueError("sizes that do not fit")
         starts, gaps, values = (
             raw[a:b].view(dtype) for a, b, dtype in zip(ends, ends[1:], ("<u4", "<u2", kind), strict=False)
         )

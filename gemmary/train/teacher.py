@@ -50,19 +50,22 @@ class OnlineTeacher:
 
     @torch.no_grad()
     def sampled(self, rows: Rows) -> Sampled:
-        """One forward pass of the teacher, then logits of `chunk` tokens at a time."""
-        step, _, _ = rows.step()
+        """Row after row, so that a token's target has the same bits whichever rows are beside it."""
+        found = [self._of_row(rows.take(slice(row, row + 1))) for row in range(len(rows))]
+        ids, amounts = (torch.cat(column) for column in zip(*found, strict=True))
+        width = int((amounts > 0).any(0).sum())  # columns that somebody uses come first
+        return Sampled(ids[:, :width], amounts[:, :width])
+
+    def _of_row(self, row: Rows) -> Sampled:
         table = self.model.table.weight
-        places = torch.as_tensor(rows.places(), device=table.device)
+        places = torch.as_tensor(row.places(), device=table.device)
         with torch.autocast(table.device.type, torch.bfloat16, enabled=self.low):
-            h = self.model(step)
+            h = self.model(row.step()[0])
             parts = [
                 sample((some @ table.T).float(), here, self.how)
                 for some, here in zip(h.split(self.chunk), places.split(self.chunk), strict=True)
             ]
-        ids, amounts = (torch.cat(column) for column in zip(*parts, strict=True))
-        width = int((amounts > 0).any(0).sum())  # columns that somebody uses come first
-        return Sampled(ids[:, :width], amounts[:, :width])
+        return Sampled(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def digest_of(model: TextModule) -> str:

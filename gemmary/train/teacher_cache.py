@@ -22,7 +22,6 @@ from .target_shard import COUNTS, KINDS, Array, Entries, Shard, TargetsError, op
 from .teacher import OnlineTeacher
 
 TOKENS = 1 << 16  # of a file
-ROWS = 4  # that the teacher reads at a time
 
 
 def write_targets(
@@ -30,13 +29,12 @@ def write_targets(
     teacher: OnlineTeacher,
     data: Rows,
     tokens: int = TOKENS,
-    rows: int = ROWS,
     warn: Callable[[str], None] | None = None,
 ) -> None:
     """Draw the targets of `data`; files that are there are kept; a damaged one is said and replaced.
 
-    `tokens` a file, `rows` a forward pass. GemmaryError: a file cannot be written, or is another teacher's
-    or other data's. ValueError: more draws than a byte can count.
+    `tokens` a file. GemmaryError: a file cannot be written, or is another teacher's or other data's.
+    ValueError: more draws than a byte can count.
     """
     how = teacher.how
     if how.reading == "counts" and how.draws > COUNTS:
@@ -50,7 +48,7 @@ def write_targets(
         if path.exists() and _intact(path, common, report):
             continue
         part = data.take(slice(first, first + size))
-        write_shard(path, common, _drawn(teacher, part, rows))
+        write_shard(path, common, _drawn(teacher, part))
 
 
 def _origin(how: Distillation, data: Rows) -> dict[str, Any]:
@@ -79,16 +77,16 @@ def _compare(path: Path, header: dict[str, Any], wanted: dict[str, Any]) -> None
         raise TargetsError(path, f"it was made with another {' and '.join(other)}")
 
 
-def _drawn(teacher: OnlineTeacher, part: Rows, rows: int) -> Entries:
+def _drawn(teacher: OnlineTeacher, part: Rows) -> Entries:
     """Targets of every column of `part`; columns without a weight have none."""
     counted, ids, values = [], [], []
-    for first in range(0, len(part), rows):
-        found = teacher.sampled(part.take(slice(first, first + rows)))
-        stored = _stored(found.amounts.numpy(force=True), teacher.how)
-        kept = found.amounts.numpy(force=True).astype(np.float16) > 0
+    for row in range(len(part)):
+        found = teacher.sampled(part.take(slice(row, row + 1)))
+        amounts = found.amounts.numpy(force=True)
+        kept = amounts.astype(np.float16) > 0
         counted.append(kept.sum(-1))
         ids.append(found.ids.numpy(force=True)[kept])
-        values.append(stored[kept])
+        values.append(_stored(amounts, teacher.how)[kept])
     lengths = np.zeros(part.ids.shape, np.int64)
     lengths[part.weights > 0] = np.concatenate(counted)
     return Entries(lengths.ravel(), np.concatenate(ids), np.concatenate(values))
