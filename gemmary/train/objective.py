@@ -34,7 +34,8 @@ class Objective(torch.nn.Module):
             )
         h: Tensor = self.model(step)
         wanted = torch.as_tensor(labels, device=h.device).long()
-        pulls = targets(wanted, sampled, self.distill, self.z)
+        given = None if sampled is None else Sampled(*(part.to(h.device) for part in sampled))
+        pulls = targets(wanted, given, self.distill, self.z)
         return chunked_cross_entropy(h, self.model.table.weight, pulls, weights)
 
 

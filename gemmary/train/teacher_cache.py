@@ -45,10 +45,10 @@ def write_targets(
     common = {**_origin(how, data), "vocabulary": teacher.vocabulary, "teacher": teacher.digest, "size": size}
     for number, first in enumerate(range(0, len(data), size)):
         path = _path(folder, number)
-        if path.exists() and _intact(path, common, report):
+        if path.exists() and _intact(path, {**common, "number": number}, report):
             continue
         part = data.take(slice(first, first + size))
-        write_shard(path, common, _drawn(teacher, part))
+        write_shard(path, {**common, "number": number}, _drawn(teacher, part))
 
 
 def _origin(how: Distillation, data: Rows) -> dict[str, Any]:
@@ -152,6 +152,6 @@ class CachedTeacher:
     def _shard(self, number: int) -> Shard:
         if number not in self._open:
             shard = open_shard(_path(self._folder, number))
-            _compare(shard.path, shard.header, self._wanted)
+            _compare(shard.path, shard.header, {**self._wanted, "number": number})
             self._open[number] = shard
         return self._open[number]
