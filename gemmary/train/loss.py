@@ -21,7 +21,7 @@ from .packing import Rows
 Tensor = torch.Tensor
 CHUNK = 512  # most tokens whose logits exist at a time
 LOGITS = 1 << 26  # most logits that exist at a time: 256 MB in float32, 256 tokens of the real vocabulary
-BLOCK = 1 << 24  # most numbers of the table's gradient that are made at a time
+BLOCK = 1 << 24  # most numbers that an operation holds beside its result: 64 MB
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Target:
         if self.temperature != 1.0:
             logits.div_(self.temperature)
         ids, amounts = self.ids[here], self.amounts[here].to(logits.dtype)
-        lse = logits.logsumexp(-1, keepdim=True)
+        lse = _logsumexp(logits)
         losses = ((lse - logits.gather(1, ids)) * amounts).sum(-1) * self.share + self.z * lse[:, 0] ** 2
         slope = logits.sub_(lse).exp_()  # softmax
         if self.share != 1.0 or self.z:
@@ -54,6 +54,12 @@ class Target:
         if self.temperature != 1.0:
             slope.div_(self.temperature)
         return losses, slope
+
+
+def _logsumexp(logits: Tensor) -> Tensor:
+    """[r, 1] of [r, V], some rows at a time, because torch copies what it sums."""
+    rows = max(1, BLOCK // logits.shape[1])
+    return torch.cat([part.logsumexp(-1, keepdim=True) for part in logits.split(rows)])
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
