@@ -84,9 +84,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             losses, slope = _of_chunk((h_low[here] @ table_low.T).to(exact), targets, here)
             loss += (losses * weights[here]).sum()
             low = slope.mul_(weights[here, None]).to(dtype)
+            del losses, slope  # products need memory of their own
             h_grad[here] = (low @ table_low).to(h.dtype)
             _add_product(table_grad, low, h_low[here])
-            del losses, slope, low  # before the next chunk's logits are made
+            del low  # before the next chunk's logits are made
         ctx.save_for_backward(h_grad, table_grad)
         return loss
 
