@@ -19,9 +19,11 @@ from .batches import Batches
 from .interrupt import Interrupt
 from .journal import Journal
 from .lock import locked
-from .loss import cross_entropy
+from .objective import Objective
 from .optimizer import Learning, optimizers, update
 from .packing import Rows
+from .sampling import Distillation
+from .teacher import Teacher
 
 
 class DivergedError(GemmaryError):
@@ -35,7 +37,8 @@ class Plan:
     A worker computes a micro-batch on one core: cores never wait for each other inside an operation, which on
     a busy machine is several times faster than sharing operations. `clip` bounds the norm of the gradient.
     `low` multiplies matrices in bfloat16; parameters stay float32. `fuse` compiles each layer and needs a C++
-    compiler. After `patience` steps in a row that are not finite, training gives up.
+    compiler. After `patience` steps in a row that are not finite, training gives up. `distill`: how to learn
+    from a teacher. `z`: weight of the z-loss, 0 for none.
     """
 
     steps: int
@@ -50,19 +53,30 @@ class Plan:
     keep: int = 2
     patience: int = 10
     seed: int = 0
+    distill: Distillation | None = None
+    z: float = 0.0
 
 
 class Trainer:
-    """A model in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly."""
+    """A model in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly.
 
-    def __init__(self, model: TextModule, data: Rows, plan: Plan, folder: Path) -> None:
-        self.model, self.plan, self.folder = model, plan, folder
+    `teacher` is given if and only if `plan.distill` is, and draws as that says.
+    """
+
+    def __init__(
+        self, model: TextModule, data: Rows, plan: Plan, folder: Path, teacher: Teacher | None = None
+    ) -> None:
+        _check_teacher(teacher, plan, model)
+        self.model, self.plan, self.folder, self.teacher = model, plan, folder, teacher
+        self.objective = Objective(model, plan.distill, plan.z)
         self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
         self.optimizers = optimizers(model, plan.learning)
         self.parameters = list(model.parameters())
         self.step = 0
         self.skipped = 0
         self.identity = {"data": self.batches.digest, "plan": _lasting(plan)}
+        if teacher is not None:
+            self.identity["teacher"] = teacher.identity
 
     def run(self) -> bool:
         """Train from the last checkpoint; True at the end of the plan, False if interrupted before.
@@ -108,10 +122,11 @@ class Trainer:
 
     def gradients(self, rows: Rows) -> tuple[float, float, tuple[torch.Tensor, ...]]:
         """Summed loss, summed weights, and gradients of the summed loss, of one micro-batch."""
-        step, targets, weights = rows.step()
-        table = self.model.table.weight
-        with torch.autocast(table.device.type, torch.bfloat16, enabled=self.plan.low):
-            loss = cross_entropy(self.model(step), table, targets, weights)
+        step, labels, weights = rows.step()
+        sampled = None if self.teacher is None else self.teacher.sampled(rows)
+        kind = self.model.table.weight.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.plan.low):
+            loss = self.objective(step, labels, weights, sampled)
         return loss.item(), float(weights.sum()), torch.autograd.grad(loss, self.parameters)
 
     def _advance(self, pool: ThreadPoolExecutor) -> dict[str, Any]:
@@ -163,4 +178,19 @@ def _lasting(plan: Plan) -> dict[str, Any]:
     for name in ("steps", "checkpoint_every", "keep", "patience"):
         del values[name]
     values["learning"]["betas"] = list(plan.learning.betas)
+    for name in ("distill", "z"):  # a run from before there were such options goes on
+        if not values[name]:
+            del values[name]
     return values
+
+
+def _check_teacher(teacher: Teacher | None, plan: Plan, model: TextModule) -> None:
+    if (None if teacher is None else teacher.how) != plan.distill:
+        raise ValueError(
+            "the teacher must draw as Plan.distill says: give both the same Distillation, or neither"
+        )
+    if teacher is not None and teacher.vocabulary != model.config.vocab:
+        raise GemmaryError(
+            f"the teacher knows {teacher.vocabulary} ids, the student {model.config.vocab}; "
+            "both need the same vocabulary"
+        )
