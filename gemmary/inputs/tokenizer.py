@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import ModelFileError, PromptError
 from .sentencepiece_model import read_model, write_model
 from .tokenizer_json import read_json, segmenter
-from .vocabulary import Kind, Vocabulary
+from .vocabulary import TABLE, Kind, Vocabulary
 
 MAX_FILE = 64 << 20  # bytes; Gemma 3's tokenizer.json has 33 million
 WORDS = re.compile(r"\n++|[ ▁]*+[^ ▁\n]++|[ ▁]++")  # every character belongs to exactly one word
@@ -36,8 +36,10 @@ class Tokenizer:
     into the next (Gemma's are so, and it is checked), words are tokenised one by one and remembered.
 
     vocab: number of ids. bos, eos, pad, unk, start_of_turn, end_of_turn, start_of_image, end_of_image: ids,
-    or None where the vocabulary has no such piece. stops: what ends an answer. controls: ids that are never
-    text. longest: bytes of the longest piece; a text of more than n * longest bytes has more than n tokens.
+    or None where the vocabulary has no such piece. soft: the id that stands for what a picture becomes,
+    262144 in every Gemma 3; the first id behind the vocabulary where it does not name one. stops: what ends
+    an answer. controls: ids that are never text. longest: bytes of the longest piece; a text of more than
+    n * longest bytes has more than n tokens.
     All methods may be called from several threads at once.
     """
 
@@ -51,6 +53,7 @@ class Tokenizer:
         self.bos, self.eos, self.pad, self.unk = find("<bos>"), find("<eos>"), find("<pad>"), find("<unk>")
         self.start_of_turn, self.end_of_turn = find("<start_of_turn>"), find("<end_of_turn>")
         self.start_of_image, self.end_of_image = find("<start_of_image>"), find("<end_of_image>")
+        self.soft = None if self.start_of_image is None else _soft(vocabulary)
         self.stops = frozenset(token for token in (self.eos, self.end_of_turn) if token is not None)
         self.controls = vocabulary.controls()
         self.longest = max(len(piece.encode()) for piece in vocabulary.pieces)
@@ -124,6 +127,12 @@ class Tokenizer:
                 self._known.clear()
             self._known[word] = tuple(ids)
         return ids
+
+
+def _soft(vocabulary: Vocabulary) -> int:
+    """Where <image_soft_token> is, or would be: only tokenizer.json lists it."""
+    found = vocabulary.find("<image_soft_token>")
+    return min(len(vocabulary), TABLE) if found is None else found
 
 
 def check_text(text: object) -> None:

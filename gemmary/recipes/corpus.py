@@ -12,7 +12,7 @@ from ..inputs.tokenizer import Tokenizer
 from ..train.packing import Document
 from .conversation import FAMILIAR, KNOWN, Exchange, Mixture, Writer
 from .manual import Page, read_pages
-from .vocabulary import BOS, END_OF_TURN, START_OF_TURN
+from ..train.vocabulary import BOS, END_OF_TURN, START_OF_TURN
 
 HELD_BOOKS = ("h-g-wells_the-time-machine.txt", "kenneth-grahame_the-wind-in-the-willows.txt")
 

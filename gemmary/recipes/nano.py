@@ -43,7 +43,7 @@ from .corpus import Corpus, Part
 from .everyday import everyday_tasks
 from .exam import Question, examine, generated, rephrased
 from .lookup import lookup
-from .vocabulary import BOS, EOS, PAD, UNK, train_vocabulary
+from ..train.vocabulary import BOS, EOS, PAD, UNK, train_vocabulary
 
 WEIGHTS = "weights.safetensors"
 TEMPLATE = (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from ..ops.contract import Floats, Ints, Step
 
@@ -31,19 +33,35 @@ class Rows:
 
     weights belong to the prediction of the *next* token: 0 at a document's last token. Columns that nothing
     filled have document -1, id `PAD` and weight 0; attention treats them as a document of their own.
+    `number` [B] is each row's number in the data; None stands for 0, 1, 2, ...: these rows are the data.
     """
 
     ids: Ints
     document: Ints
     pos: Ints
     weights: Floats
+    number: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, numbers: Ints | slice) -> Rows:
         """Some of the rows."""
-        return Rows(self.ids[numbers], self.document[numbers], self.pos[numbers], self.weights[numbers])
+        here = self._numbers()[numbers]
+        return Rows(self.ids[numbers], self.document[numbers], self.pos[numbers], self.weights[numbers], here)
+
+    def _numbers(self) -> Ints:
+        return np.arange(len(self), dtype=np.int32) if self.number is None else self.number
+
+    def places(self) -> npt.NDArray[np.int64]:
+        """Places in the data [R] of the tokens that have a weight: row's number * its length + column."""
+        row, column = np.nonzero(self.weights > 0)
+        return self._numbers()[row].astype(np.int64) * self.ids.shape[1] + column
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of ids and weights."""
+        return hashlib.sha256(self.ids.tobytes() + self.weights.tobytes()).hexdigest()
 
     @property
     def tokens(self) -> int:
