@@ -43,7 +43,8 @@ class DataPlan:
     below the data folder (tokenizer.model), or the number of pieces of a new one, made from the mixture;
     vocabulary_characters: of how many characters of it. characters: how many the mixture holds; None: as
     many as there are. epochs: how often at most a source is repeated. density: how strongly documents of a
-    crowded kind step back (0: not at all; 1: in proportion). shortest, longest: bytes of a document; a longer
+    crowded kind step back (0: not at all; 1: in proportion). near_duplicates: whether they are looked for,
+    with datatrove. shortest, longest: bytes of a document; a longer
     one is cut between paragraphs. picture_tokens: what a picture becomes. shard_tokens: of one file.
     """
 
@@ -54,6 +55,7 @@ class DataPlan:
     characters: int | None = None
     epochs: float = 4.0
     density: float = 0.5
+    near_duplicates: bool = True
     shortest: int = 40
     longest: int = 16_384
     picture_tokens: int = 256
