@@ -1,4 +1,4 @@
-"""Texts of evaluations are not trained on: any 13 words in a row that both have (Brown et al. 2020, app. C)."""
+"""Texts of evaluations are not trained on: no 13 words in a row that one of them has (Brown et al. 2020)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def evaluation_texts(paths: Iterable[Path]) -> Iterator[str]:
                 yield from _texts(path, file)
         except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
             raise GemmaryError(
-                f"{path}: this evaluation cannot be read ({error}): repair the file or take it out of the plan"
+                f"{path}: this evaluation cannot be read ({error}): repair it or take it out of the plan"
             ) from error
 
 

@@ -1,8 +1,8 @@
-"""Documents of a crowded kind step back: inverse-propensity weights by a density sketch (Sachdeva et al. 2024).
+"""Documents of a crowded kind step back: inverse-propensity weights by a sketch (Sachdeva et al. 2024).
 
-A document is a point: the random signs of its words, added up. R hash functions, each the signs of a few random
-directions, count how many points fall where it falls. The mean of the counts estimates the density of documents
-around it. Weights re-weight, they never drop: the smallest and the largest are a factor of 16 apart.
+A document is a point: the random signs of its words, added up. Several hash functions, each the signs of a
+few random directions, count how many points fall where it falls. The mean of the counts estimates how dense the
+documents lie around it. Weights re-weight, they never drop: the smallest and the largest are 16 times apart.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ def embedding(hashes: Hashes) -> Floats:
 
 
 def density_weights(embeddings: Floats, power: float, seed: int) -> npt.NDArray[np.float64]:
-    """Weights [documents] with mean 1, in proportion to density ** -power. `embeddings` may be a memory map."""
+    """Weights [documents] with mean 1, in proportion to density ** -power; a memory map is read in blocks."""
     count = len(embeddings)
     if not count or not power:
         return np.ones(count)
-    centre = sum(block.sum(0, dtype=np.float64) for block in _blocks(embeddings)) / count
+    total = np.zeros(SIZE)
+    for block in _blocks(embeddings):
+        total += block.sum(0, dtype=np.float64)
+    centre = total / count
     directions = np.random.default_rng(seed).standard_normal((SIZE, TABLES * DIRECTIONS))
     places = np.concatenate([_places((block - centre) @ directions) for block in _blocks(embeddings)])
     seen = np.zeros((TABLES, 1 << DIRECTIONS))

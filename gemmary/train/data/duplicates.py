@@ -1,7 +1,7 @@
 """Documents that say the same: exactly, by digest; nearly, by datatrove's MinHash. The first of each is kept.
 
-MinHash with datatrove's own settings: 5 words a shingle, 14 bands of 8 hashes, so that two documents that share
-three quarters of their shingles are found together about as often as not (Broder 1997; Penedo et al. 2024).
+MinHash with datatrove's own settings: 5 words a shingle, 14 bands of 8 hashes, so that two documents that
+share three quarters of their shingles are found together three times in four (Broder 1997; Penedo et al. 2024).
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ Weights = npt.NDArray[np.float64]
 def draw(plan: DataPlan, names: list[str], entries: npt.NDArray[Any], kept: Numbers) -> Numbers:
     """Numbers of documents, shuffled; one that is repeated is there several times.
 
-    entries: the spool's. kept: numbers of the documents that may be drawn. Sources share the plan's characters
-    by UniMax; within a source, a document's expected count is in proportion to its weight.
+    entries: the spool's. kept: numbers of the documents that may be drawn. Sources share the plan's
+    characters by UniMax; within a source, a document's expected count is in proportion to its weight.
     """
     source, chars = entries["source"][kept], entries["chars"][kept].astype(np.float64)
     sizes = {name: float(chars[source == number].sum()) for number, name in enumerate(names)}

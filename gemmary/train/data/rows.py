@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 class PackedShards:
     """Rows of `row` tokens over all shards: which documents each holds is kept, their tokens stay on disk.
 
-    Every document is in exactly one row (one longer than `row` in several), and no row reaches over two shards.
+    Every document is in exactly one row (one longer than `row` in several); no row reaches over two shards.
     The packing depends on the lengths alone, so that rows have the same numbers whenever shards are opened.
     """
 
@@ -39,7 +39,7 @@ class PackedShards:
 
     @property
     def digest(self) -> str:
-        """Of the content of the shards and of how it is packed: a run goes on only with what it began with."""
+        """Of what the shards hold and how it is packed: a run goes on only with what it began with."""
         return hashlib.sha256(f"{self._shards.digest} {self._row}".encode()).hexdigest()
 
     def take(self, numbers: Ints | slice) -> Rows:
@@ -68,7 +68,7 @@ class PackedShards:
             at = 0
             shard, pieces = self._pieces(int(number))
             for piece in pieces:
-                for document, column, picture in _of_document(shard, piece.document):
+                for _, column, picture in _of_document(shard, piece.document):
                     if piece.first <= column < piece.last:
                         seen.append(Seen(r, at + int(column) - piece.first, int(picture)))
                 at += piece.last - piece.first

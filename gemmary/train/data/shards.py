@@ -1,8 +1,8 @@
 """Documents as token ids on disk: safetensors files and a manifest with their SHA-256, memory-mapped.
 
 A shard holds `ids` [tokens] (16 bits where the vocabulary allows it, else 32), `starts` [documents + 1],
-`source` [documents], and where it has pictures `pictures` [pictures, 3]: the document, the column of the first
-soft token within it, and the picture's line in pictures.jsonl.
+`source` [documents], and where it has pictures `pictures` [pictures, 3]: the document, the column of the
+first soft token within it, and the picture's line in pictures.jsonl.
 """
 
 from __future__ import annotations
@@ -82,15 +82,16 @@ def vocabulary_digest(tokenizer: Tokenizer) -> str:
 
 
 def open_shards(folder: Path, tokenizer: Tokenizer) -> Shards:
-    """Shards that were made with this vocabulary, every byte as it was written. ShardError says what is wrong."""
+    """Shards that were made with this vocabulary, every byte as it was written; ShardError for any other."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise ShardError(f"{folder}: these shards are of another format; prepare the data again")
         if manifest["vocabulary"]["sha256"] != vocabulary_digest(tokenizer):
             raise ShardError(
-                f"{folder}: these shards were made with another vocabulary of {manifest['vocabulary']['size']:,} "
-                "pieces; use its tokenizer.model, or prepare the data again with yours"
+                f"{folder}: these shards were made with another vocabulary, of "
+                f"{manifest['vocabulary']['size']:,} pieces; "
+                "use the tokenizer.model beside them, or prepare the data anew"
             )
         names = [(entry["name"], entry["sha256"]) for entry in manifest["shards"]]
         if manifest["pictures_sha256"]:
@@ -110,7 +111,7 @@ def _shard(path: Path) -> Shard:
     file = read_safetensors(path)
     arrays: dict[str, Array] = {}
     for name, info in file.tensors.items():
-        kind = {"U16": "<u2", "U32": "<u4", "I64": "<i8"}[info.dtype]
+        kind = {"U16": "<u2", "U32": "<u4", "I64": "<i8"}[info.kind]
         arrays[name] = file.raw(name).view(kind).reshape(info.shape)
     return Shard(
         arrays["ids"], arrays["starts"], arrays["source"], arrays.get("pictures", np.zeros((0, 3), np.int64))
@@ -176,8 +177,8 @@ class ShardWriter:
         )
         self._clear()
 
-    def finish(self, origin: dict[str, Any]) -> None:
-        """The last shard and the manifest; `origin` says what the shards were made from."""
+    def finish(self, origin: dict[str, Any]) -> int:
+        """The last shard and the manifest; how many shards. `origin` says what they were made from."""
         self._flush()
         pictures = self.folder / PICTURES
         tokenizer = self._tokenizer
@@ -195,6 +196,7 @@ class ShardWriter:
         path = self.folder / MANIFEST
         path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         _sync(path)
+        return len(self._written)
 
 
 def _largest(tokenizer: Tokenizer) -> int:

@@ -1,7 +1,7 @@
 """Files to records, a piece at a time. What cannot be read becomes a fault with a reason, never an exception.
 
-Text files are cut between paragraphs, so that a file of any size is read in pieces of `longest` bytes; JSONL is
-read line by line, Parquet batch by batch. A name that ends in .gz is unpacked on the way.
+Text files are cut between paragraphs, so that a file of any size is read in pieces of `longest` bytes; JSONL
+is read line by line, Parquet batch by batch. A name that ends in .gz is unpacked on the way.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def source_files(source: Source, folder: Path) -> list[tuple[str, Path]]:
     for pattern in source.paths:
         paths = sorted(path for path in folder.glob(pattern) if path.is_file())
         if not paths:
-            raise PlanError(f"source {source.name!r}: {folder} has no file {pattern}; correct the plan's paths")
+            raise PlanError(
+                f"source {source.name!r}: {folder} has no file {pattern}; correct the plan's paths"
+            )
         found += [(f"{source.name}/{_stem(path)}" if source.by_file else source.name, path) for path in paths]
     return list(dict.fromkeys(found))
 
@@ -93,8 +95,9 @@ def read_file(path: Path, source: Source, longest: int) -> Iterator[Record | Fau
 
 
 def _opened(path: Path) -> io.BufferedReader:
-    raw = cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
-    return raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw))
+    if path.suffix == ".gz":
+        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(path)))
+    return path.open("rb")
 
 
 def _stream(
@@ -178,9 +181,7 @@ def _jsonl(file: IO[bytes], path: Path, source: Source, longest: int) -> Iterato
             yield from _from_line(line, place, path, source, longest)
 
 
-def _from_line(
-    line: bytes, place: str, path: Path, source: Source, longest: int
-) -> Iterator[Record | Fault]:
+def _from_line(line: bytes, place: str, path: Path, source: Source, longest: int) -> Iterator[Record | Fault]:
     try:
         entry = json.loads(line.decode())
     except UnicodeDecodeError:
@@ -251,7 +252,9 @@ def _parquet(path: Path, source: Source, longest: int) -> Iterator[Record | Faul
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise GemmaryError("to read Parquet, install what training needs: pip install 'gemmary[train]'") from error
+        raise GemmaryError(
+            "to read Parquet, install what training needs: pip install 'gemmary[train]'"
+        ) from error
     wanted = [*source.text, *filter(None, (source.quality, source.picture))]
     try:
         with parquet.ParquetFile(path, memory_map=False, pre_buffer=False) as file:

@@ -1,4 +1,4 @@
-"""UniMax: as uniform over sources as can be without repeating any too often (Chung et al. 2023, algorithm 1)."""
+"""UniMax: as even over sources as can be without repeating any too often (Chung et al. 2023, algorithm 1)."""
 
 from __future__ import annotations
 
