@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # Where the name to import is not the name to install. numba pins llvmlite to the one version it works with.
-IMPORTED_AS = {"numba": {"numba", "llvmlite"}}
+IMPORTED_AS = {"numba": {"numba", "llvmlite"}, "pillow": {"PIL"}}
 # Measured beside us, by a script that runs in a Python of theirs; nothing of ours needs them.
 PEERS = {"llama_cpp": "engine/llama_side.py"}
 

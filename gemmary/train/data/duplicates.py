@@ -1,7 +1,7 @@
 """Documents that say the same: exactly, by digest; nearly, by datatrove's MinHash. The first of each is kept.
 
 MinHash with datatrove's own settings: 5 words a shingle, 14 bands of 8 hashes, so that two documents that
-share three quarters of their shingles are found together three times in four (Broder 1997; Penedo et al. 2024).
+share three quarters of their shingles are found three times in four (Broder 1997, Penedo et al. 2024).
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def _datatrove() -> tuple[Any, Any, Documents]:
     try:
         from datatrove.data import Document
         from datatrove.pipeline.dedup import minhash
+        from datatrove.utils.logging import logger
         from datatrove.utils.word_tokenizers import WordTokenizer
-        from loguru import logger
     except ImportError as error:
         raise GemmaryError(
             "to find near duplicates, install what training needs: pip install 'gemmary[train]'; "

@@ -29,7 +29,7 @@ def draw(plan: DataPlan, names: list[str], entries: npt.NDArray[Any], kept: Numb
         mine = kept[source == number]
         if not len(mine):
             continue
-        of_density = density_weights(entries["embedding"][mine], plan.density, plan.seed)
+        of_density = density_weights(entries["embedding"], mine, plan.density, plan.seed)
         weights = of_density * entries["quality"][mine]
         expected = repeats(entries["chars"][mine].astype(np.float64), weights, shares[name], plan.epochs)
         drawn.append(np.repeat(mine, copies(expected, np.random.default_rng((plan.seed, number)))))

@@ -38,7 +38,9 @@ summary::marker { color: var(--soft) }
 .reason b { text-align: right; font-variant-numeric: tabular-nums }
 blockquote { margin: .4rem 0 .4rem 1.2rem; padding-left: .8rem; border-left: 3px solid var(--line);
              overflow-wrap: anywhere }
-.scroll { overflow-x: auto } .group td:first-child { padding-left: 1.4rem }
+.scroll { overflow-x: auto } .scroll + details { padding: 0 0 .35rem }
+.even { table-layout: fixed; min-width: 760px } .even th:first-child, .even td:first-child { width: 24% }
+.plain td { text-align: left; white-space: normal } .plain td:first-child { width: 24% }
 """
 _HEAD = (
     "source", "read", "dropped", "kept", "characters", "share of<br>the mixture", "times", "tokens",
@@ -121,7 +123,7 @@ def _bar(part: float, whole: float, kind: str = "bar") -> str:
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
+    return f"{100 * part / whole:.2f} %" if whole else ""
 
 
 def _reason(report: Report, reason: Reason, count: int) -> str:
@@ -138,22 +140,21 @@ def _reason(report: Report, reason: Reason, count: int) -> str:
 def _sources(report: Report) -> str:
     """A line for each source; sources with a common beginning before `/` fold into one."""
     total = report.total("drawn_characters")
-    head = "".join(f"<th>{name}" for name in _HEAD)
-    parts = []
+    parts = [_table("<tr>" + "".join(f"<th>{name}" for name in _HEAD))]
     for name, group in groupby(report.sources, lambda source: source.name.split("/")[0]):
         members = list(group)
         if len(members) == 1:
-            parts.append(_table(head, _line(members[0].name, members, total)))
+            parts.append(_table(_line(members[0].name, members, total)))
             continue
         inner = "".join(_line(member.name, [member], total) for member in members)
         summary = f"{escape(name)}: {len(members):,} sources, one by one"
-        parts.append(_table(head, _line(f"{name} ({len(members):,})", members, total)))
-        parts.append(f"<details><summary class=soft>{summary}</summary>{_table(head, inner)}</details>")
+        parts.append(_table(_line(f"{name} ({len(members):,})", members, total)))
+        parts.append(f"<details><summary class=soft>{summary}</summary>{_table(inner)}</details>")
     return "".join(parts)
 
 
-def _table(head: str, lines: str) -> str:
-    return f"<div class=scroll><table><tr>{head}</tr>{lines}</table></div>"
+def _table(lines: str) -> str:
+    return f"<div class=scroll><table class=even>{lines}</table></div>"
 
 
 def _line(name: str, members: Iterable[SourceCount], total: int) -> str:
@@ -188,15 +189,15 @@ def _times(report: Report) -> str:
 
 
 def _settings(report: Report) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(name)}<td>{escape(_value(value))}"
-        for name, value in report.settings.items()
-        if name not in ("sources", "digest")
-    )
-    return f"<table>{rows}</table>"
+    values = {f"source {s['name']}": s["paths"] for s in report.settings.get("sources", ())}
+    values |= {name: value for name, value in report.settings.items() if name not in ("sources", "digest")}
+    rows = "".join(f"<tr><td>{escape(n)}<td>{escape(_value(value))}" for n, value in values.items())
+    return f"<table class=plain>{rows}</table>"
 
 
 def _value(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return "all there are" if value is None else str(value)

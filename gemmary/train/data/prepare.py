@@ -128,7 +128,7 @@ class _Preparation:
         self._drop(spool, again, Reason.DUPLICATE)
         kept = np.setdiff1d(np.arange(len(spool)), again)
         if self.plan.near_duplicates:
-            compared = kept[spool.entries["picture_bytes"][kept] == 0]  # captions are alike, pictures are not
+            compared = kept[~spool.entries["picture"][kept]]  # captions are alike, pictures are not
             near = compared[near_duplicates((spool.text(n) for n in compared), self.scratch)]
             self._drop(spool, near, Reason.NEAR_DUPLICATE)
             kept = np.setdiff1d(kept, near)
@@ -147,22 +147,21 @@ class _Preparation:
         )
 
     def _drop(self, spool: Spool, numbers: Numbers, reason: Reason) -> None:
-        for number in numbers:
+        for number in map(int, numbers):
             count = self.report.sources[int(spool.entries["source"][number])]
-            self.report.drop(count, reason, f"document {number}", spool.text(int(number)))
+            self.report.drop(count, reason, spool.place(number), spool.text(number))
 
     def _draw(self, spool: Spool, kept: Numbers) -> Numbers:
         names = [count.name for count in self.report.sources]
         mixture = draw(self.plan, names, spool.entries, kept)
         copies = np.bincount(mixture, minlength=len(spool))
-        for number in kept:
+        for number in map(int, kept):
             entry, times = spool.entries[number], int(copies[number])
             count = self.report.sources[int(entry["source"])]
             count.drawn += times > 0
             count.copies += times
             count.drawn_characters += times * int(entry["chars"])
-            if not times:
-                self.report.drop(count, Reason.NOT_SAMPLED, f"document {number}", spool.text(int(number)))
+        self._drop(spool, kept[copies[kept] == 0], Reason.NOT_SAMPLED)
         if not len(mixture):
             raise GemmaryError(f"the plan's {self.plan.characters} characters are less than any document has")
         return mixture

@@ -10,7 +10,7 @@ class Reason(StrEnum):
 
     UNREADABLE = "the file cannot be read"
     UNKNOWN = "the file is of no kind that is read"
-    EMPTY = "the file is empty"
+    EMPTY = "empty"
     BINARY = "binary, not text"
     DAMAGED = "the file is damaged or breaks off"
     NOT_UTF8 = "not UTF-8"

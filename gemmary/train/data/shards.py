@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ...errors import GemmaryError
 from ...inputs.tokenizer import Tokenizer
@@ -170,7 +170,7 @@ class ShardWriter:
         if self._places:
             arrays["pictures"] = np.asarray(self._places, "<i8")
         path = self.folder / f"{len(self._written):05d}.safetensors"
-        save_file(arrays, path)
+        path.write_bytes(save(arrays))
         _sync(path)
         self._written.append(
             {"name": path.name, "documents": len(lengths), "tokens": sum(lengths), "sha256": _sha256(path)}

@@ -119,12 +119,14 @@ def _pieces(file: IO[bytes], place: str, longest: int) -> Iterator[Record | Faul
     """Pieces of at most `longest` bytes; one that is not UTF-8 throughout is dropped as a whole."""
     waiting: bytes | None = None
     number = 0
-    for piece in _cut(file, longest):
+    for piece in filter(bytes.strip, _cut(file, longest)):
         if waiting is not None:
             yield _piece(waiting, f"{place}, piece {number}", last=False)
         waiting, number = piece, number + 1
     if waiting is not None:
         yield _piece(waiting, f"{place}, piece {number}" if number > 1 else place, last=True)
+    else:
+        yield Fault(place, Reason.EMPTY)
 
 
 def _piece(content: bytes, place: str, last: bool) -> Record | Fault:
@@ -202,11 +204,17 @@ def _from_entry(
     quality = entry.get(source.quality, 1.0) if source.quality else 1.0
     if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 < quality < math.inf:
         yield Fault(place, Reason.BAD_QUALITY, str(quality)[:80])
-    elif source.picture is None:
-        for piece in _pieces(io.BufferedReader(cast(io.RawIOBase, io.BytesIO(text))), place, longest):
-            yield _weighted(piece, float(quality))
-    else:
+    elif source.picture is not None:
         yield _with_picture(text, place, folder, entry.get(source.picture), float(quality), longest)
+    elif text.strip() and len(text) <= longest:
+        yield _weighted(_piece(text, place, last=True), float(quality))
+    else:
+        for piece in _pieces(_buffered(text), place, longest):
+            yield _weighted(piece, float(quality))
+
+
+def _buffered(content: bytes) -> io.BufferedReader:
+    return io.BufferedReader(cast(io.RawIOBase, io.BytesIO(content)))
 
 
 def _weighted(piece: Record | Fault, quality: float) -> Record | Fault:

@@ -17,8 +17,8 @@ from .sources import Picture, Record
 
 ENTRY = np.dtype(
     [
-        ("offset", "<u8"), ("bytes", "<u4"), ("picture_bytes", "<u4"), ("chars", "<u4"), ("source", "<u4"),
-        ("quality", "<f4"), ("last", "?"), ("digest", "<u8", 2), ("embedding", "<f4", SIZE),
+        ("offset", "<u8"), ("bytes", "<u4"), ("note_bytes", "<u4"), ("chars", "<u4"), ("source", "<u4"),
+        ("quality", "<f4"), ("last", "?"), ("picture", "?"), ("digest", "<u8", 2), ("embedding", "<f4", SIZE),
     ]
 )  # fmt: skip
 
@@ -42,17 +42,17 @@ class SpoolWriter:
 
     def add(self, record: Record, source: int, embedding: npt.NDArray[np.float32]) -> None:
         """A clean text of the source with that number."""
+        picture = record.picture
         text = record.text.encode()
-        picture = b""
-        if record.picture is not None:
-            picture = json.dumps([record.picture.path, record.picture.digest]).encode()
+        note = json.dumps([record.place, *([picture.path, picture.digest] if picture else [])]).encode()
         entry = np.zeros((), ENTRY)
-        entry["offset"], entry["bytes"], entry["picture_bytes"] = self._offset, len(text), len(picture)
+        entry["offset"], entry["bytes"], entry["note_bytes"] = self._offset, len(text), len(note)
+        entry["picture"] = picture is not None
         entry["chars"], entry["source"], entry["quality"] = len(record.text), source, record.quality
         entry["last"], entry["digest"], entry["embedding"] = record.last, _digest(record), embedding
-        self._texts.write(text + picture)
+        self._texts.write(text + note)
         self._entries.write(entry.tobytes())
-        self._offset += len(text) + len(picture)
+        self._offset += len(text) + len(note)
 
 
 def _digest(record: Record) -> npt.NDArray[np.uint64]:
@@ -82,7 +82,13 @@ class Spool:
 
     def picture(self, number: int) -> Picture | None:
         """The picture before it."""
+        return Picture(*self._note(number)[1:]) if self.entries["picture"][number] else None
+
+    def place(self, number: int) -> str:
+        """Where it was read."""
+        return self._note(number)[0]
+
+    def _note(self, number: int) -> list[str]:
         entry = self.entries[number]
         start = int(entry["offset"]) + int(entry["bytes"])
-        content = self._map[start : start + int(entry["picture_bytes"])]
-        return Picture(*json.loads(content)) if content else None
+        return list(json.loads(self._map[start : start + int(entry["note_bytes"])]))

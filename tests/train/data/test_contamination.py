@@ -49,7 +49,8 @@ def test_case_space_and_punctuation_do_not_hide_it(document: str) -> None:
 
 def test_twelve_words_are_not_enough() -> None:
     twelve = " ".join(QUESTION.split()[:12])
-    assert Evaluation([QUESTION]).first_shared(word_hashes(words(twelve + " and then something else"))) is None
+    other = word_hashes(words(twelve + " and then something else"))
+    assert Evaluation([QUESTION]).first_shared(other) is None
 
 
 def test_scripts_without_spaces() -> None:

@@ -19,7 +19,9 @@ def by_bisection(sizes: np.ndarray, weights: np.ndarray, wanted: float, most: fl
     low, high = 0.0, most / weights.min()
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (low, middle) if (sizes * np.minimum(most, middle * weights)).sum() > wanted else (middle, high)
+        low, high = (
+            (low, middle) if (sizes * np.minimum(most, middle * weights)).sum() > wanted else (middle, high)
+        )
     return np.minimum(most, high * weights)
 
 
@@ -59,13 +61,13 @@ def test_the_crowded_step_back() -> None:
     dice = np.random.default_rng(0)
     crowd = [document(dice, 0) for _ in range(300)]
     lonely = [document(dice, 1000 * n) for n in range(1, 31)]
-    weights = density_weights(np.array(crowd + lonely), 0.5, seed=1)
+    weights = density_weights(np.array(crowd + lonely), np.arange(330), 0.5, seed=1)
     assert weights.mean() == pytest.approx(1)
-    assert np.median(weights[300:]) > 1.5 * np.median(weights[:300])
+    assert np.median(weights[300:]) > 1.3 * np.median(weights[:300])
     assert weights.max() / weights.min() <= RANGE**2 * (1 + 1e-9)
 
 
 def test_without_power_all_weigh_the_same() -> None:
     points = np.random.default_rng(0).standard_normal((9, SIZE)).astype(np.float32)
-    assert density_weights(points, 0.0, seed=0).tolist() == [1.0] * 9
-    assert density_weights(points[:0], 0.5, seed=0).tolist() == []
+    assert density_weights(points, np.arange(9), 0.0, seed=0).tolist() == [1.0] * 9
+    assert density_weights(points, np.arange(0), 0.5, seed=0).tolist() == []

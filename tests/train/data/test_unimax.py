@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,9 +28,7 @@ from gemmary.train.data.unimax import unimax
         ({}, 8, 1, {}),
     ],
 )
-def test_by_hand(
-    sizes: dict[str, float], budget: float, epochs: float, shares: dict[str, float]
-) -> None:
+def test_by_hand(sizes: dict[str, float], budget: float, epochs: float, shares: dict[str, float]) -> None:
     assert unimax(sizes, budget, epochs) == pytest.approx(shares)
     assert list(unimax(sizes, budget, epochs)) == list(sizes)
 
@@ -44,7 +44,7 @@ def test_invariants(sizes: list[int], budget: int, epochs: float) -> None:
     assert sum(shares.values()) == pytest.approx(min(budget, epochs * sum(sizes)))
     assert all(shares[name] <= epochs * size * (1 + 1e-12) for name, size in named.items())
     ascending = sorted(named, key=named.__getitem__)
-    for smaller, larger in zip(ascending, ascending[1:], strict=False):
+    for smaller, larger in pairwise(ascending):
         assert shares[smaller] <= shares[larger] + 1e-6
 
 
