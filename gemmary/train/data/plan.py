@@ -23,8 +23,9 @@ class Source:
     """Files that are one source of the mixture. `paths` are patterns below the data folder (`books/*.txt`).
 
     text: fields of a JSONL record or columns of a Parquet file, joined by a newline. quality: a field with a
-    number above 0, the weight of the record within its source. picture: a field that names a picture's file,
-    from the folder of the JSONL file. by_file: every file is a source of its own, `name/stem of the file`.
+    number from 1e-6 to 1e6, the weight of the record within its source. picture: a field that names a
+    picture's file, from the folder of the JSONL file. by_file: every file is a source of its own, called
+    `name/stem of the file`.
     """
 
     name: str

@@ -17,7 +17,7 @@ class Reason(StrEnum):
     LONG_LINE = "a line longer than any record"
     BROKEN_JSON = "broken JSON"
     NO_TEXT = "no text in the named fields"
-    BAD_QUALITY = "quality is not a number above 0"
+    BAD_QUALITY = "quality is not a number from a millionth to a million"
     NO_PICTURE = "no picture in the named field"
     BAD_PICTURE = "the picture does not decode"
     SHORT = "too short"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -202,8 +201,8 @@ def _from_entry(
         yield Fault(place, Reason.NO_TEXT, str(entry)[:80].encode(errors="replace").decode())
         return
     quality = entry.get(source.quality, 1.0) if source.quality else 1.0
-    if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 < quality < math.inf:
-        yield Fault(place, Reason.BAD_QUALITY, str(quality)[:80])
+    if isinstance(quality, bool) or not isinstance(quality, int | float) or not 1e-6 <= quality <= 1e6:
+        yield Fault(place, Reason.BAD_QUALITY, _excerpt(json.dumps(quality)[:80].encode()))
     elif source.picture is not None:
         yield _with_picture(text, place, folder, entry.get(source.picture), float(quality), longest)
     elif text.strip() and len(text) <= longest:

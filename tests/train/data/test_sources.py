@@ -106,11 +106,11 @@ def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.M
 
 def test_fields_quality_and_compression(tmp_path: Path) -> None:
     source = Source("s", ("*",), text=("q", "a"), quality="score")
-    values: list[object] = [2, 0.5, 0, -1, True, "1", float("nan"), 1e400]
+    values: list[object] = [2, 0.5, 0, -1, True, "1", float("nan"), 1e400, 10**400, 1e-320]
     lines = [json.dumps({"q": "Who?", "a": "Me.", "score": value}) for value in values]
     path = written(tmp_path, "a.jsonl.gz", gzip.compress("\n".join(lines).encode()))
     found = read(path, source)
-    assert [getattr(e, "quality", None) or e.reason for e in found] == [2.0, 0.5] + [Reason.BAD_QUALITY] * 6  # type: ignore[union-attr]
+    assert [getattr(e, "quality", None) or e.reason for e in found] == [2.0, 0.5] + [Reason.BAD_QUALITY] * 8  # type: ignore[union-attr]
     assert found[0].text == "Who?\nMe."  # type: ignore[union-attr]
 
 
