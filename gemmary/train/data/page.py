@@ -33,13 +33,13 @@ td:first-child { white-space: normal } td.wide { width: 34% }
 .bar.drop { background: var(--drop) }
 details { border-bottom: 1px solid var(--line); padding: .35rem 0 } summary { cursor: pointer }
 summary::marker { color: var(--soft) }
-.reason { display: inline-grid; grid-template-columns: minmax(0, 22rem) 6rem 1fr; gap: 1rem;
+.reason { display: inline-grid; grid-template-columns: minmax(0, 22rem) 4rem minmax(4rem, 1fr); gap: 1rem;
           width: calc(100% - 1.5rem); align-items: center; vertical-align: middle }
 .reason b { text-align: right; font-variant-numeric: tabular-nums }
 blockquote { margin: .4rem 0 .4rem 1.2rem; padding-left: .8rem; border-left: 3px solid var(--line);
              overflow-wrap: anywhere }
-.scroll { overflow-x: auto } .scroll + details { padding: 0 0 .35rem }
-.even { table-layout: fixed; min-width: 760px } .even th:first-child, .even td:first-child { width: 24% }
+.scroll { overflow-x: auto } .scroll > div { min-width: 760px } .even + details { padding: 0 0 .35rem }
+.even { table-layout: fixed } .even th:first-child, .even td:first-child { width: 24% }
 .plain td { text-align: left; white-space: normal } .plain td:first-child { width: 24% }
 """
 _HEAD = (
@@ -150,11 +150,11 @@ def _sources(report: Report) -> str:
         summary = f"{escape(name)}: {len(members):,} sources, one by one"
         parts.append(_table(_line(f"{name} ({len(members):,})", members, total)))
         parts.append(f"<details><summary class=soft>{summary}</summary>{_table(inner)}</details>")
-    return "".join(parts)
+    return f"<div class=scroll><div>{''.join(parts)}</div></div>"
 
 
 def _table(lines: str) -> str:
-    return f"<div class=scroll><table class=even>{lines}</table></div>"
+    return f"<table class=even>{lines}</table>"
 
 
 def _line(name: str, members: Iterable[SourceCount], total: int) -> str:

@@ -139,6 +139,22 @@ def test_bad_input_is_counted_by_source_and_reason(folder: Path) -> None:
     assert any(ids.count(tokenizer.soft) == 4 for ids in documents(out))
 
 
+def test_near_duplicates_are_dropped_but_not_captions(folder: Path) -> None:
+    pytest.importorskip("datatrove", reason="needs the extra `train`")
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    dice = random.Random(9)
+    text = prose(dice, 60)
+    write_jsonl(folder / "more.jsonl", [{"text": text}, {"text": text.upper()}, {"text": prose(dice, 60)}])
+    for name in ("red", "blue"):
+        image.new("RGB", (4, 4), name).save(folder / f"{name}.png")
+    write_jsonl(folder / "pairs.jsonl", [{"text": text, "image": f"{name}.png"} for name in ("red", "blue")])
+    pairs = Source("pairs", ("pairs.jsonl",), picture="image")
+    sources = (Source("more", ("more.jsonl",)), pairs)
+    report = run(dataclasses.replace(PLAN, sources=sources, near_duplicates=True, longest=1000), folder)
+    assert [source.kept for source in report.sources] == [2, 2]
+    assert report.dropped == {Reason.NEAR_DUPLICATE: 1}
+
+
 def test_a_page_never_runs_what_it_shows(folder: Path) -> None:
     write_jsonl(
         folder / "few.jsonl",

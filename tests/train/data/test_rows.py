@@ -73,12 +73,15 @@ def test_some_rows_are_those_rows(packed: PackedShards) -> None:
     assert equal(packed.take(numbers), packed.take(slice(None)).take(numbers))
 
 
-def test_an_epoch_left_anywhere_goes_on_with_nothing_lost_or_repeated(packed: PackedShards) -> None:
+def test_an_epoch_left_anywhere_goes_on_with_nothing_lost_or_repeated(
+    packed: PackedShards, tokenizer: Tokenizer
+) -> None:
     """At every step of two epochs: what was seen, and what newly opened shards give from there on."""
     steps = -(-2 * len(packed) // 3)
     whole = [Batches(packed, 3, 1, seed=4).step(step)[0] for step in range(steps)]
     for left in range(steps + 1):
-        again = Batches(PackedShards(packed._shards, ROW), 3, 1, seed=4)
+        opened = PackedShards(open_shards(packed._shards.folder, tokenizer), ROW)
+        again = Batches(opened, 3, 1, seed=4)
         resumed = whole[:left] + [again.step(step)[0] for step in range(left, steps)]
         assert all(equal(one, other) for one, other in zip(whole, resumed, strict=True))
     seen = Counter(token for rows in whole for token in tokens(rows))
