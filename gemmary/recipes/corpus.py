@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..inputs.tokenizer import Tokenizer
 from ..train.packing import Document
+from ..train.vocabulary import BOS, END_OF_TURN, START_OF_TURN
 from .conversation import FAMILIAR, KNOWN, Exchange, Mixture, Writer
 from .manual import Page, read_pages
-from .vocabulary import BOS, END_OF_TURN, START_OF_TURN
 
 HELD_BOOKS = ("h-g-wells_the-time-machine.txt", "kenneth-grahame_the-wind-in-the-willows.txt")
 

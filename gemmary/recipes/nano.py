@@ -32,6 +32,7 @@ from ..train.loop import Plan, Trainer
 from ..train.loss import mean_loss
 from ..train.optimizer import Learning
 from ..train.packing import Rows, pack_rows
+from ..train.vocabulary import BOS, EOS, PAD, UNK, train_vocabulary
 from ..weights.assemble import module_text
 from ..weights.checkpoint import open_checkpoint
 from ..weights.save import write_gguf
@@ -43,7 +44,6 @@ from .corpus import Corpus, Part
 from .everyday import everyday_tasks
 from .exam import Question, examine, generated, rephrased
 from .lookup import lookup
-from .vocabulary import BOS, EOS, PAD, UNK, train_vocabulary
 
 WEIGHTS = "weights.safetensors"
 TEMPLATE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,56 +91,69 @@ class Rows:
         return step, ids[wanted + 1], weights[wanted].astype(np.float32)
 
 
+class Piece(NamedTuple):
+    """Tokens `first` to `last` (excluded) of a document, by the document's number."""
+
+    document: int
+    first: int
+    last: int
+
+
 def pack_rows(documents: Iterable[Document], row: int) -> Rows:
+    """Documents in rows of `row` tokens, as `fit` lays them."""
+    held = list(documents)
+    return _rows(held, fit((len(document.ids) for document in held), row), row)
+
+
+def fit(lengths: Iterable[int], row: int) -> list[list[Piece]]:
     """Best fit: a document goes to the fullest of the open rows that has room for it.
 
     A document longer than `row` tokens is cut into several; what follows a cut does not see what was before.
     """
     if row < 2:
         raise ValueError(f"rows of {row} tokens leave nothing to predict")
-    closed: list[list[Document]] = []
+    closed: list[list[Piece]] = []
     opened: list[_Open] = []
-    for document in _cut(documents, row):
-        size = len(document.ids)
+    for piece in _cut(lengths, row):
+        size = piece.last - piece.first
         best = min((o for o in opened if o.room >= size), key=lambda o: o.room, default=None)
         if best is None:
             if len(opened) == OPEN_ROWS:
                 fullest = min(opened, key=lambda o: o.room)
                 opened.remove(fullest)
-                closed.append(fullest.documents)
+                closed.append(fullest.pieces)
             best = _Open(row)
         else:
             opened.remove(best)
         opened.append(best)  # rows used longest ago are tried first
-        best.documents.append(document)
+        best.pieces.append(piece)
         best.room -= size
-    return _rows([*closed, *(o.documents for o in opened)], row)
+    return [*closed, *(o.pieces for o in opened)]
 
 
 @dataclass(eq=False)
 class _Open:
     room: int
-    documents: list[Document] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
 
 
-def _cut(documents: Iterable[Document], row: int) -> Iterator[Document]:
-    for document in documents:
-        for first in range(0, len(document.ids), row):
-            part = slice(first, first + row)
-            yield Document(document.ids[part], document.weights[part])
+def _cut(lengths: Iterable[int], row: int) -> Iterator[Piece]:
+    for document, length in enumerate(lengths):
+        for first in range(0, length, row):
+            yield Piece(document, first, min(first + row, length))
 
 
-def _rows(packed: list[list[Document]], row: int) -> Rows:
+def _rows(documents: Sequence[Document], packed: list[list[Piece]], row: int) -> Rows:
     shape = (len(packed), row)
     ids, document = np.full(shape, PAD, np.int32), np.full(shape, -1, np.int32)
     pos, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-    for r, documents in enumerate(packed):
+    for r, pieces in enumerate(packed):
         at = 0
-        for number, held in enumerate(documents):
-            end = at + len(held.ids)
-            ids[r, at:end], document[r, at:end] = held.ids, number
+        for number, (held, first, last) in enumerate(pieces):
+            end = at + last - first
+            ids[r, at:end], document[r, at:end] = documents[held].ids[first:last], number
             pos[r, at:end] = np.arange(end - at)
-            weights[r, at : end - 1] = held.weights[1:]
+            weights[r, at : end - 1] = documents[held].weights[first + 1 : last]
             at = end
         pos[r, at:] = np.arange(row - at)
     return Rows(ids, document, pos, weights)

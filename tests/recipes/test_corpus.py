@@ -8,7 +8,7 @@ from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_ids
 from gemmary.recipes.conversation import Mixture
 from gemmary.recipes.corpus import HELD_BOOKS, Corpus, Part, book_documents, chat_document
-from gemmary.recipes.vocabulary import train_vocabulary
+from gemmary.train.vocabulary import train_vocabulary
 from tests.recipes import toydata
 
 EXCHANGES = [("How do I list files?", "List files:\n\n```sh\nls\n```"), ("thanks", "You are welcome.")]

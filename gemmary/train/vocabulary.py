@@ -8,6 +8,7 @@ from typing import Any
 
 import sentencepiece
 
+from ..errors import GemmaryError
 from ..inputs.sentencepiece_model import read_model, write_model
 from ..inputs.vocabulary import Kind, Vocabulary
 
@@ -36,11 +37,21 @@ SETTINGS: dict[str, Any] = {
 
 
 def train_vocabulary(texts: Iterable[str], size: int) -> bytes:
-    """A serialized SentencePiece model of exactly `size` pieces; the last three are the image marks."""
+    """A serialized SentencePiece model of exactly `size` pieces; the last three are the image marks.
+
+    It depends on the texts and their order alone. GemmaryError: there is too little text for as many pieces.
+    """
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=model, vocab_size=size - len(_IMAGE), **SETTINGS
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=model, vocab_size=size - len(_IMAGE), **SETTINGS
+        )
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2]
+        raise GemmaryError(
+            f"a vocabulary of {size:,} pieces cannot be made from these texts ({reason}): "
+            "name another size, or give more text"
+        ) from error
     return _with_control_pieces(model.getvalue())
 
 

@@ -7,8 +7,8 @@ import pytest
 from gemmary.inputs.sentencepiece_model import read_model
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.vocabulary import Kind, Vocabulary
-from gemmary.recipes import vocabulary
 from gemmary.recipes.everyday import everyday_tasks
+from gemmary.train import vocabulary
 
 SIZE = 800
 
