@@ -51,8 +51,8 @@ def page(report: Report) -> str:
     """The whole page."""
     parts = [
         "<h1>What the model is trained on</h1>",
-        f"<p class=soft>{len(report.sources):,} sources, {report.shards:,} shards, "
-        f"a vocabulary of {report.vocabulary:,} pieces</p>",
+        f"<p class=soft>sources: {len(report.sources):,} · shards: {report.shards:,} · "
+        f"pieces of the vocabulary: {report.vocabulary:,}</p>",
         _cards(report),
         "<h2>From what was read to what is trained on</h2>",
         _funnel(report),
