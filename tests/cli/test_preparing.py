@@ -28,6 +28,7 @@ def chat(model: Path, cache: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_one_line_at_the_first_start(tmp_path: Path) -> None:
     model = write_tiny(tmp_path / "tiny.gguf")
     first, second = (chat(model, tmp_path / "cache") for _ in range(2))

@@ -76,6 +76,7 @@ def test_check_prints_a_table_on_stdout(run: Run) -> None:
     assert len({len(line) for line in out.splitlines()[::2]}) == 1
 
 
+@pytest.mark.long
 def test_convert_there_and_back(run: Run, tmp_path: Path) -> None:
     assert run("convert", "tiny.gguf", "out", "--to", "f32")[:2] == (0, "")
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model"} < names(tmp_path / "out")

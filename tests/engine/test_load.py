@@ -33,7 +33,6 @@ ROOT = Path(__file__).parents[2]
         ({"device": None}, PromptError, "device"),
         ({"device": "cuda"}, UnsupportedModelError, 'device="cpu"'),
         ({"dtype": "bfloat16"}, PromptError, "float32"),
-        ({"mmproj": "mmproj.gguf"}, UnsupportedModelError, "leave mmproj"),
         ({"adapter": "lora"}, UnsupportedModelError, "adapter"),
         ({"threads": 0}, PromptError, "threads"),
         ({"context": 0}, PromptError, "context"),
