@@ -124,6 +124,7 @@ def test_every_size_is_measured_smallest_first_and_explained(run: Run, fake: typ
     assert "Google's 16-bit file, google/gemma-3-270m-it, is 536.2 MB" in plain
 
 
+@pytest.mark.long
 def test_keys_and_values_in_another_format(run: Run, fake: type[Fake]) -> None:
     """Ours only: llama.cpp keeps its own."""
     code, out, _ = run("--size", "1b", "--cache", "int8", "--json", "--against", "llama.cpp")

@@ -150,6 +150,7 @@ def test_code_that_others_could_have_put_there_is_not_run(filled: tuple[Path, st
     assert ended(started(copy, stay))[0] == filled[1]
 
 
+@pytest.mark.long
 def test_two_processes_at_once(filled: tuple[Path, str], tmp_path: Path) -> None:
     orders = (NAMES, " ".join(reversed(NAMES.split())))
     both = [started(tmp_path, names=names) for names in orders]

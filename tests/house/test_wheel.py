@@ -61,11 +61,13 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names}
 
 
+@pytest.mark.long
 def test_torch_is_not_there(home: Path) -> None:
     done = run(home / "venv/bin/python", "-c", "import torch", cwd=home)
     assert "ModuleNotFoundError: No module named 'torch'" in done.stderr
 
 
+@pytest.mark.long
 def test_it_answers_offline(home: Path) -> None:
     done = run(
         home / "venv/bin/gemmary", "chat", "-p", QUESTION,

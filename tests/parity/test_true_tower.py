@@ -64,6 +64,7 @@ def gap(config: VisionConfig) -> float:
     return distance(got, want)
 
 
+@pytest.mark.long
 def test_two_layers_of_a_quarter_of_a_picture() -> None:
     found = gap(replace(VisionConfig(), layers=2, image=448, tokens=64))
     print(f"distance {found:.1e}")

@@ -118,6 +118,7 @@ def check_devices(folder: Path, devices: int) -> None:
     same([(x / devices).tolist() for x in mean], whole, 2e-6)
 
 
+@pytest.mark.long
 def test_two_processes_are_one(tmp_path: Path) -> None:
     check_devices(tmp_path, 2)
 

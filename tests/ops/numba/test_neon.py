@@ -37,6 +37,7 @@ def counted(target: cross.Target, isa: Any) -> dict[str, Counter[str]]:
     return {name: Counter(line.split()[0] for line in lines) for name, lines in listed.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("target", "isa"), [(DOTPROD, neon), (I8MM, neon_i8mm)], ids=["dotprod", "i8mm"])
 def test_quantized_tiles_are_dot_products(target: cross.Target, isa: Any) -> None:
     """16 rows x 32 columns x tokens, 16 or 32 products an instruction, and no other product of integers."""

@@ -98,6 +98,7 @@ def test_several_texts_that_come_and_go(file: Path) -> None:
     assert_same(file, steps)
 
 
+@pytest.mark.long
 def test_page_tables_outgrow_a_recording(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staged, "_GROWTH", 1)
     assert_same(
@@ -111,6 +112,7 @@ def threads() -> Iterator[None]:
     prepare()
 
 
+@pytest.mark.long
 def test_other_thread_counts(file: Path, threads: None) -> None:
     plain, replayed = Run(decoding(file, False)), Run(decoding(file, True))
     for number in range(24):
