@@ -81,7 +81,7 @@ def test_one_text(
     check(case, decoding, ids, decoding.run(ids, cuts), want)
 
 
-@pytest.mark.parametrize("cuts", [(1,), (7,)], ids=str)
+@pytest.mark.parametrize("cuts", [pytest.param((1,), marks=pytest.mark.long), (7,)], ids=str)
 def test_small_steps(
     case: Case, decoding: Decoding, texts: list[tuple[list[int], np.ndarray]], cuts: Cuts
 ) -> None:

@@ -60,7 +60,7 @@ def random_file(path: Path, form: str, config: Config) -> None:
     not Path("/proc/self/status").exists(), reason="the system does not say what a process holds"
 )
 @pytest.mark.parametrize(
-    "form", ["Q4_0", "Q8_0", "Q6_K", "F16", *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
+    "form", ["Q4_0", "F16", *(pytest.param(name, marks=pytest.mark.long) for name in ("Q8_0", "Q6_K", *LONG))]
 )
 def test_memory_is_the_files(form: str, tmp_path: Path) -> None:
     small = Config("custom", 512, 256, 1, 2, 1, 128, 256, 64, 512, 128)

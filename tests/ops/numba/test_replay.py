@@ -88,6 +88,7 @@ def test_pages_of_int8(file: Path) -> None:
     assert_same(file, [([0], [60]), *[([0, 1], [1, 2])] * 20], "I8")
 
 
+@pytest.mark.long
 def test_several_texts_that_come_and_go(file: Path) -> None:
     """Steps of the same size over other sequences, and of other sizes in between."""
     rng = np.random.default_rng(0)

@@ -161,7 +161,8 @@ def test_what_waits_can_be_looked_at() -> None:
     )
     step = ops.stage(picture_step(1, 9))
     (waiting,) = ops.project(x, Gain(gain, 1e-6, bias), (linear,))
-    h = torch.nn.functional.layer_norm(torch.from_numpy(x), (32,), eps=1e-6) @ torch.from_numpy(w).T + added
+    h = torch.nn.functional.layer_norm(torch.from_numpy(x), (32,), eps=1e-6) @ torch.from_numpy(w).T
+    h = h + torch.from_numpy(added)
     np.testing.assert_allclose(waiting.computed(step), h, rtol=1e-4, atol=1e-4)
     want = torch.nn.functional.gelu(h, approximate="tanh")
     np.testing.assert_allclose(ops.gelu(waiting).computed(step), want, rtol=1e-4, atol=1e-4)
