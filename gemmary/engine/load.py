@@ -163,12 +163,12 @@ def _check_arguments(device: object, adapter: object, threads: object, dtype: ob
 
 def _packed_bytes(checkpoint: Checkpoint) -> int:
     """Bytes that the CPU engine holds; a 16-bit table stays in the file, and has a 6-bit plane beside it. A
-    tower's weights become int8.
+    tower's weights become two bytes each, and a scale for 32.
     """
     config, vision = checkpoint.config, checkpoint.vision
     bits = checkpoint.tensors["embed"].format.name in ("F16", "BF16")
     plane = config.vocab * config.width * 27 // 32 if bits else 0
-    return checkpoint.tensors.nbytes + plane + (0 if vision is None else vision.parameters * 17 // 16)
+    return checkpoint.tensors.nbytes + plane + (0 if vision is None else vision.parameters * 17 // 8)
 
 
 def _expanded_bytes(checkpoint: Checkpoint) -> int:
