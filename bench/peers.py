@@ -22,6 +22,7 @@ from typing import Any
 from workers.contest import FACE, LAYOUTS, OURS, arguments, finish, interleaved, random_file, said
 
 from gemmary.config import SIZES
+from gemmary.engine.peer import environment
 from gemmary.engine.worker import Worker
 from gemmary.ops.numba.machine import usable_cores
 
@@ -36,7 +37,7 @@ def main() -> None:
     for size in given.sizes:
         with random_file(size, LAYOUTS[LAYOUT]) as file, ExitStack() as stack:
             sides = {
-                name: stack.enter_context(Worker([python, str(script), json.dumps(job)], _environment()))
+                name: stack.enter_context(Worker([python, str(script), json.dumps(job)], environment()))
                 for name, python, script, job in _sides(size, file)
             }
             about = said(sides)
@@ -76,11 +77,6 @@ def _config(size: str) -> dict[str, Any]:
         "max_position_embeddings": "context",
     }  # fmt: skip
     return {theirs: ours[name] for theirs, name in names.items()}
-
-
-def _environment() -> dict[str, str]:
-    """The environment without what steers OpenMP for our kernels."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ python gemmary_face.py '{"path": "model.gguf", "context": 2048}'
 
 from __future__ import annotations
 
-import json
-import sys
 import time
+
+from serving import serve
 
 import gemmary
 from gemmary.engine.host import peak_memory
@@ -60,8 +60,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    worker = Worker(**json.loads(sys.argv[1]))
-    print(json.dumps(worker.about()), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        print(json.dumps(getattr(worker, task.pop("do"))(**task)), flush=True)
+    serve(Worker)

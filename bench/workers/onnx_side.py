@@ -5,13 +5,12 @@ python onnx_side.py '{"folder": "1b-onnx"}'
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from importlib.metadata import version
 from typing import Any
 
 import onnxruntime_genai as genai
+from serving import serve
 
 
 class Worker:
@@ -50,8 +49,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    worker = Worker(**json.loads(sys.argv[1]))
-    print(json.dumps(worker.about()), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        print(json.dumps(getattr(worker, task.pop("do"))(**task)), flush=True)
+    serve(Worker)

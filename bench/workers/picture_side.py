@@ -5,12 +5,11 @@ python picture_side.py '{"element": "INT8"}'
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import Any
 
 import numpy as np
+from serving import serve
 
 import gemmary
 from gemmary.config import VisionConfig
@@ -76,8 +75,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    worker = Worker(**json.loads(sys.argv[1]))
-    print(json.dumps(worker.about()), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        print(json.dumps(getattr(worker, task.pop("do"))(**task)), flush=True)
+    serve(Worker)

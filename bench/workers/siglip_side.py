@@ -5,12 +5,11 @@ python siglip_side.py '{"threads": 2}'
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 
 import torch
 import transformers
+from serving import serve
 
 from gemmary.config import VisionConfig
 from gemmary.engine.host import peak_memory
@@ -50,8 +49,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    worker = Worker(**json.loads(sys.argv[1]))
-    print(json.dumps(worker.about()), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        print(json.dumps(getattr(worker, task.pop("do"))(**task)), flush=True)
+    serve(Worker)

@@ -5,13 +5,12 @@ python transformers_side.py '{"config": {"vocab_size": ..., ...}, "threads": 2}'
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import Any
 
 import torch
 import transformers
+from serving import serve
 
 
 class Worker:
@@ -57,8 +56,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    worker = Worker(**json.loads(sys.argv[1]))
-    print(json.dumps(worker.about()), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        print(json.dumps(getattr(worker, task.pop("do"))(**task)), flush=True)
+    serve(Worker)
