@@ -191,14 +191,14 @@ class Scheduler:
         for passage in [p for p in self._running if not self._runner.holds(p.sequence)]:
             self._give_way(passage)  # somebody outside took its pages
         while len(self._running) < self._streams and not (self._crowded and self._running):
-            passage = self._line.next()
-            if passage is None:
+            first = self._line.next()
+            if first is None:
                 return
-            passage.run.queued_seconds += passage.lap()
-            cached = self._runner.start(passage.ids, passage.sequence, passage.request.key)
-            if len(passage.ids) == len(passage.request.ids):
-                passage.run.cached = cached
-            self._running.append(passage)
+            first.run.queued_seconds += first.lap()
+            cached = self._runner.start(first.ids, first.sequence, first.request.key)
+            if len(first.ids) == len(first.request.ids):
+                first.run.cached = cached
+            self._running.append(first)
 
     def _compose(self) -> list[tuple[Passage, list[int]]]:
         """Whose tokens the step appends: of everybody who writes the last one, and parts of prompts."""
