@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .drawn import Drawn
+from .fonts import families
 
 SIDE, EDGE, LINE, LINES = 224, 6, 12, 6
 
@@ -27,6 +28,6 @@ def contact(drawn: list[Drawn], across: int = 6, words: bool = True) -> Image.Im
 
 def _write(draw: ImageDraw.ImageDraw, drawn: Drawn, left: int, top: int) -> None:
     lines = [drawn.caption, *(f"{question} {answer}" for question, answer in drawn.exchanges)]
-    font = ImageFont.load_default(10)
+    font = families(held=False)[0].at(9)
     for i, line in enumerate(lines[:LINES]):
         draw.text((left, top + i * LINE), line[:46], (255, 255, 255), font)

@@ -35,6 +35,7 @@ PACKAGES = (
 INSTALL = f"On Debian and Ubuntu: apt install {PACKAGES}"
 ASKED = "%{family[0]}\t%{weight}\t%{slant}\t%{width}\t%{file}\n"
 REGULAR, BOLD = range(75, 106), range(180, 201)  # fontconfig's weights
+MISSING = "\U0010fffe"  # no font has it
 REFERENCE = 100  # pixels at which a font is measured
 
 
@@ -58,6 +59,10 @@ class Family:
         """How wide text is, in ems."""
         return self.at(REFERENCE, bold).getlength(text) / REFERENCE
 
+    def letters(self, text: str) -> bool:
+        """Whether the family has every character of text."""
+        return all(has(self.regular, character) for character in set(text))
+
     @functools.cached_property
     def capital(self) -> float:
         """How high a capital letter is, in ems."""
@@ -78,6 +83,13 @@ class Cut(NamedTuple):
 def opened(file: str, size: int) -> ImageFont.FreeTypeFont:
     """The font in a file. Its layout is Pillow's own, which is on every machine the same."""
     return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@functools.cache
+def has(file: str, character: str) -> bool:
+    """Whether a font draws a character, and not its sign for one that is missing."""
+    font = opened(file, REFERENCE)
+    return character.isspace() or bytes(font.getmask(character)) != bytes(font.getmask(MISSING))
 
 
 @functools.cache

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
-from . import lettering, scene
+from . import lettering, notice, receipt, scene, strip, table, terminal, ticket
 from .drawn import Drawn, Plan
 
 NEIGHBOURS = 48  # pictures that are tried for a wrong one
@@ -19,11 +20,29 @@ class Kind(NamedTuple):
     share: float
 
 
-MAKERS = {"scene": scene.plan, "word": lettering.word, "number": lettering.number}
+MAKERS: dict[str, Callable[[bool, random.Random], Plan]] = {
+    "scene": scene.plan,
+    "word": lettering.word,
+    "number": lettering.number,
+    "receipt": receipt.plan,
+    "table": table.plan,
+    "notice": notice.plan,
+    "ticket": ticket.plan,
+    "terminal": terminal.plan,
+    "banner": strip.banner,
+    "roll": strip.roll,
+}
 KINDS: tuple[Kind, ...] = (
-    Kind("scene", 0.5),
-    Kind("word", 0.3),
-    Kind("number", 0.2),
+    Kind("scene", 0.42),
+    Kind("word", 0.17),
+    Kind("number", 0.12),
+    Kind("receipt", 0.06),
+    Kind("table", 0.05),
+    Kind("notice", 0.06),
+    Kind("ticket", 0.05),
+    Kind("terminal", 0.03),
+    Kind("banner", 0.02),  # wide and tall: for pan & scan
+    Kind("roll", 0.02),
 )
 
 

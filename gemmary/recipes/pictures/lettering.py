@@ -1,37 +1,55 @@
-"""Words, numbers, prices, times and dates in big type: what reading is learnt from first."""
+"""Words, numbers, prices, times, dates and codes in big type: what reading is learnt from first."""
 
 from __future__ import annotations
 
 import random
 
-from . import page
-from .drawn import Ask, Plan
+from .document import Document, shape
+from .drawn import Plan
+from .nouns import LANGUAGES
 from .page import Row
-from .wording import WORDS, answered, date, price, question, time
+from .wording import WORDS, code, currency, date, made_up, price, time, tongue
+
+LARGEST = 0.42  # of the page's height, for capitals
+SCRIPTS, INVENTED = 0.08, 0.15  # shares of words in Greek or Cyrillic, and of words that are none
+CASES = (str.upper, str.upper, str.capitalize, str)
 
 
 def word(held: bool, dice: random.Random) -> Plan:
-    """One word, or two."""
-    text = dice.choice(WORDS["en"]) if dice.random() < 0.5 else dice.choice(WORDS[dice.choice(list(WORDS))])
-    text = dice.choice((str.upper, str.capitalize, str))(text)
-    return big(text, "word", held, dice)
+    """One word, or two below each other."""
+    drawn = dice.random()
+    language = dice.choice(("el", "ru")) if drawn < SCRIPTS else tongue(dice)
+    words = WORDS[language]
+    if drawn > 1 - INVENTED:
+        texts = [made_up(dice)]
+    else:
+        texts = dice.sample(words, 2 if dice.random() < 0.2 else 1)
+    case = dice.choice(CASES)
+    lines = [case(text) for text in texts]
+    text = " ".join(lines)
+    caption = f'The word{"s" * (len(lines) > 1)} "{text}".'
+    rows = [Row((line,)) for line in lines]
+    asked = language if language in LANGUAGES else "en"
+    document = Document(rows, {("word",): text}, caption, asked, largest=LARGEST, shape=shape(dice))
+    return document.plan(held, dice)
 
 
 def number(held: bool, dice: random.Random) -> Plan:
     """A number, a price, a time, a date or a code."""
-    sort = dice.choices(("number", "price", "time", "date"), (5, 3, 2, 1))[0]
-    text = NUMBERS[sort](dice)
-    return big(text, sort, held, dice)
+    language = tongue(dice)
+    sort = dice.choices(("number", "price", "time", "date", "code"), (8, 5, 3, 2, 4))[0]
+    text = value(sort, language, dice)
+    document = Document(
+        [Row((text,))], {(sort,): text}, f"The {sort} {text}.", language, largest=LARGEST, shape=shape(dice)
+    )
+    return document.plan(held, dice)
 
 
-def whole(dice: random.Random) -> str:
-    return str(dice.randrange(10 ** dice.randint(1, 4)))
-
-
-NUMBERS = {"number": whole, "price": price, "time": time, "date": date}
-
-
-def big(text: str, sort: str, held: bool, dice: random.Random) -> Plan:
-    rows = [Row((text,))]
-    asks = [Ask((sort,), question(sort, dice), text)]
-    return Plan(f'The {sort} "{text}".', tuple(asks), answered({(sort,): text}), lambda d: page.sheet(rows, (224, 224), held, d, largest=0.4))
+def value(sort: str, language: str, dice: random.Random) -> str:
+    """What is written."""
+    if sort == "number":
+        digits = dice.choice((1, 2, 2, 3, 3, 4, 5))
+        return str(dice.randrange(10 ** (digits - 1), 10**digits))
+    if sort == "price":
+        return price(dice.randrange(50, dice.choice((1000, 10_000, 50_000))), language, currency(language, dice))
+    return {"time": lambda: time(dice, 1), "date": lambda: date(dice), "code": lambda: code(dice)}[sort]()

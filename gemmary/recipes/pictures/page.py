@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from . import backdrop
 from .backdrop import Colour
-from .fonts import Family, shuffled
+from .fonts import INSTALL, Family, FontError, shuffled
 
 TOWER, CAPITAL = 224, 14
 LEADING, RULE = 1.34, 0.4  # height of a row, and of the space for a rule, in ems
@@ -58,12 +58,14 @@ def hand(rows: list[Row], width: float, least: float, held: bool, mono: bool, di
 
     Where no family is narrow enough, the one that comes nearest.
     """
+    text = "".join(cell for row in rows for cell in row.cells)
     dark = dice.random() < 0.2
     paper, ink = (backdrop.BOARDS, backdrop.CHALKS) if dark else (backdrop.PAPERS, backdrop.INKS)
     rest = dice.random() < 0.25, dice.choice(ink), dice.choice(paper)
     align = "right" if held and dice.random() < 0.3 else dice.choice(("left", "centre", "centre"))
     frame = dice.choice(HELD_FRAMES if held else SEEN_FRAMES)
-    hands = (Hand(family, *rest, align, frame) for family in shuffled(held, mono, dice))
+    families = (family for family in shuffled(held, mono, dice) if family.letters(text))
+    hands = (Hand(family, *rest, align, frame) for family in families)
     best, most = None, 0.0
     for tried in hands:
         capital = width / breadth(rows, tried) * tried.family.capital
@@ -72,7 +74,7 @@ def hand(rows: list[Row], width: float, least: float, held: bool, mono: bool, di
         if capital >= least:
             break
     if best is None:
-        raise ValueError("there are no fonts")  # families() has refused this
+        raise FontError(f"none of the fonts of these pictures has all the letters of {text!r}. {INSTALL}")
     return best
 
 
@@ -103,21 +105,27 @@ def sheet(
     width, height = size
     margin = dice.randint(9, 13) + 4 * held
     box = margin, margin, width - margin, height - margin
-    drawn = hand(rows, box[2] - box[0], CAPITAL * height / TOWER, held, mono, dice)
+    least = CAPITAL * height / TOWER
+    drawn = hand(rows, box[2] - box[0], least, held, mono, dice)
     picture = Image.new("RGB", size, drawn.paper)
     frame(picture, drawn)
-    letter(picture, rows, box, drawn, dice, largest * height / drawn.family.capital)
+    letter(picture, rows, box, drawn, dice, (least, largest * height))
     return worn(picture, drawn.paper, dice)
 
 
 def letter(
-    picture: Image.Image, rows: list[Row], box: tuple[int, int, int, int], hand: Hand, dice: random.Random, most: float
+    picture: Image.Image,
+    rows: list[Row],
+    box: tuple[int, int, int, int],
+    hand: Hand,
+    dice: random.Random,
+    capitals: tuple[float, float],
 ) -> None:
-    """Sets rows into a box: between the least size and as large as they go, `most` pixels an em at most."""
+    """Sets rows into a box, as large as they go, with capitals of the least to the largest height if so."""
     left, top, right, bottom = box
-    room = min((right - left) / breadth(rows, hand), (bottom - top) / depth(rows), most)
-    least = min(room, CAPITAL * picture.height / TOWER / hand.family.capital)
-    em = least + (room - least) * dice.random() ** 0.6
+    least, largest = (pixels / hand.family.capital for pixels in capitals)
+    room = min((right - left) / breadth(rows, hand), (bottom - top) / depth(rows), largest)
+    em = min(room, least) + max(0.0, room - least) * dice.random() ** 0.6
     y = top + dice.random() * (bottom - top - em * depth(rows))
     draw, tabs = ImageDraw.Draw(picture), columns(rows, hand)
     full = dice.random() < 0.6  # columns reach from edge to edge, or keep together

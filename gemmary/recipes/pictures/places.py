@@ -12,14 +12,15 @@ SIDE = 224  # pixels a side of a scene
 EDGE = 6
 SEEN = ("scatter", "scatter", "scatter", "row", "column")
 HELD = ("grid", "ring", "slope")
+LINED = 4  # things that a row, a column or a slope has room for
 
 
 def places(number: int, held: bool, dice: random.Random) -> list[Box]:
     """`number` boxes that do not touch, in the order in which they were laid out."""
-    layout = dice.choice(HELD if held else SEEN)
+    layout = dice.choice((HELD if number <= LINED else HELD[:2]) if held else SEEN)
     if number == 1:
         return [_single(held, dice)]
-    if layout == "scatter":
+    if layout == "scatter" or (not held and number > LINED):
         return _scattered(number, dice)
     return [_shaken(box, dice) for box in LAYOUTS[layout](number)]
 

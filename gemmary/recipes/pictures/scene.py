@@ -35,9 +35,9 @@ class Scene:
     ground: str  # plain, graded or halves
 
     def counts(self) -> dict[Noun, int]:
-        """How many there are of each, in the order in which they were laid out."""
+        """How many there are of each, in the order of NOUNS: a scene has one right list of its contents."""
         nouns = [noun for noun, _ in self.things]
-        return {noun: nouns.count(noun) for noun in dict.fromkeys(nouns)}
+        return {noun: nouns.count(noun) for noun in sorted(set(nouns), key=NOUNS.index)}
 
     def contents(self, language: str) -> str:
         """A dog, two cats and a car."""
@@ -75,7 +75,7 @@ class Scene:
         return backdrop.grained(picture, dice, dice.randint(6, 30)) if dice.random() < 0.3 else picture
 
     def _background(self, dice: random.Random) -> Image.Image:
-        shades = [backdrop.shade(backdrop.COLOURS[name], dice) for name in self.colours]
+        shades = [backdrop.shade(backdrop.COLOURS[name], dice) for name in dice.sample(self.colours, len(self.colours))]
         size, upright = (SIDE, SIDE), dice.random() < 0.5
         if self.ground == "halves":
             return backdrop.halves(size, shades[0], shades[1], upright)
@@ -117,7 +117,7 @@ def scenery(held: bool, dice: random.Random) -> Scene:
     things = [noun for noun, number in zip(nouns, numbers, strict=True) for _ in range(number)]
     boxes = dice.sample(laid := places(len(things), held, dice), len(laid))
     ground = dice.choices(("plain", "graded", "halves"), (5, 3, 2 * (len(grounds) > 1)))[0]
-    colours = dice.sample(grounds, 2 if ground == "halves" else 1)
+    colours = sorted(dice.sample(grounds, 2 if ground == "halves" else 1), key=grounds.index)
     return Scene(tuple(zip(things, boxes, strict=True)), tuple(colours), ground)
 
 
