@@ -22,7 +22,9 @@ def _font() -> ImageFont.FreeTypeFont:
     try:
         return ImageFont.truetype(emoji_file(), STRIKE, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
-        raise FontError(f"{emoji_file()} holds no emoji of {STRIKE} pixels, as Debian's does. {INSTALL}") from error
+        raise FontError(
+            f"{emoji_file()} holds no emoji of {STRIKE} pixels, as Debian's does. {INSTALL}"
+        ) from error
 
 
 @functools.cache
@@ -57,7 +59,9 @@ def stuck(picture: Image.Image, sign: str, box: tuple[int, int, int, int], dice:
     side = right - left
     drawn = sprite(sign)
     scale = side / max(drawn.size)
-    drawn = drawn.resize((max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale))), Image.Resampling.BILINEAR)
+    drawn = drawn.resize(
+        (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale))), Image.Resampling.BILINEAR
+    )
     if dice.random() < 0.3:
         drawn = drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if dice.random() < 0.5:

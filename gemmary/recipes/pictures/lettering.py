@@ -24,13 +24,14 @@ def word(held: bool, dice: random.Random) -> Plan:
         texts = [made_up(dice)]
     else:
         texts = dice.sample(words, 2 if dice.random() < 0.2 else 1)
-    case = dice.choice(CASES)
+    case = dice.choice(CASES if language != "el" else CASES[2:])  # Greek capitals drop their accents
     lines = [case(text) for text in texts]
     text = " ".join(lines)
-    caption = f'The word{"s" * (len(lines) > 1)} "{text}".'
+    sort = "word" if len(lines) == 1 else "words"
+    caption = f'The {sort} "{text}".'
     rows = [Row((line,)) for line in lines]
     asked = language if language in LANGUAGES else "en"
-    document = Document(rows, {("word",): text}, caption, asked, largest=LARGEST, shape=shape(dice))
+    document = Document(rows, {(sort,): text}, caption, asked, largest=LARGEST, shape=shape(dice))
     return document.plan(held, dice)
 
 
@@ -51,5 +52,7 @@ def value(sort: str, language: str, dice: random.Random) -> str:
         digits = dice.choice((1, 2, 2, 3, 3, 4, 5))
         return str(dice.randrange(10 ** (digits - 1), 10**digits))
     if sort == "price":
-        return price(dice.randrange(50, dice.choice((1000, 10_000, 50_000))), language, currency(language, dice))
+        return price(
+            dice.randrange(50, dice.choice((1000, 10_000, 50_000))), language, currency(language, dice)
+        )
     return {"time": lambda: time(dice, 1), "date": lambda: date(dice), "code": lambda: code(dice)}[sort]()

@@ -22,11 +22,21 @@ def plan(held: bool, dice: random.Random) -> Plan:
 def sentence(language: str, dice: random.Random) -> Document:
     """A few words in two to four lines."""
     text = dice.choice(TABLE["notices"][language]).format(
-        day=dice.choice(DAYS[language]), time=time(dice), n=dice.choice((dice.randint(1, 30), dice.randint(31, 999))), city=dice.choice(CITIES)
+        day=dice.choice(DAYS[language]),
+        time=time(dice),
+        n=dice.choice((dice.randint(1, 30), dice.randint(31, 999))),
+        city=dice.choice(CITIES),
     )
     text = dice.choice(CASES)(text)
     lines = wrapped(text, dice.randint(8, 13))
-    return Document([Row((line,)) for line in lines], {("notice",): text}, f'A notice: "{text}".', language, largest=0.3, shape=shape(dice))
+    return Document(
+        [Row((line,)) for line in lines],
+        {("notice",): text},
+        f'A notice: "{text}".',
+        language,
+        largest=0.3,
+        shape=shape(dice),
+    )
 
 
 def room(language: str, dice: random.Random) -> Document:

@@ -45,6 +45,7 @@ class Hand:
     paper: Colour
     align: str
     frame: str
+    full: bool  # columns reach from edge to edge, or keep together
 
     def strong(self, row: Row) -> bool:
         return row.bold or self.bold
@@ -53,8 +54,10 @@ class Hand:
         return self.family.width(text, self.strong(row)) * row.size
 
 
-def hand(rows: list[Row], width: float, least: float, held: bool, mono: bool, dice: random.Random) -> Hand:
-    """A hand that sets rows into `width` pixels with capitals of `least` pixels.
+def hand(
+    rows: list[Row], room: tuple[int, int], least: float, held: bool, mono: bool, dice: random.Random
+) -> Hand:
+    """A hand that sets rows into width x height pixels with capitals of `least` pixels.
 
     Where no family is narrow enough, the one that comes nearest.
     """
@@ -65,10 +68,11 @@ def hand(rows: list[Row], width: float, least: float, held: bool, mono: bool, di
     align = "right" if held and dice.random() < 0.3 else dice.choice(("left", "centre", "centre"))
     frame = dice.choice(HELD_FRAMES if held else SEEN_FRAMES)
     families = (family for family in shuffled(held, mono, dice) if family.letters(text))
-    hands = (Hand(family, *rest, align, frame) for family in families)
+    full = dice.random() < 0.6
+    hands = (Hand(family, *rest, align, frame, full) for family in families)
     best, most = None, 0.0
     for tried in hands:
-        capital = width / breadth(rows, tried) * tried.family.capital
+        capital = fit(rows, room, tried) * tried.family.capital
         if best is None or capital > most:
             best, most = tried, capital
         if capital >= least:
@@ -98,15 +102,25 @@ def depth(rows: list[Row]) -> float:
     return sum(LEADING * row.size + RULE * row.rule for row in rows)
 
 
+def fit(rows: list[Row], room: tuple[int, int], hand: Hand) -> float:
+    """The largest em, in pixels, with which rows go into width x height pixels."""
+    return min(room[0] / breadth(rows, hand), room[1] / depth(rows))
+
+
 def sheet(
-    rows: list[Row], size: tuple[int, int], held: bool, dice: random.Random, mono: bool = False, largest: float = 1.0
+    rows: list[Row],
+    size: tuple[int, int],
+    held: bool,
+    dice: random.Random,
+    mono: bool = False,
+    largest: float = 1.0,
 ) -> Image.Image:
     """A page with rows on it. largest bounds the capitals, as a share of the height of the page."""
     width, height = size
-    margin = dice.randint(9, 13) + 4 * held
+    margin = dice.randint(12, 15) + 3 * held
     box = margin, margin, width - margin, height - margin
     least = CAPITAL * height / TOWER
-    drawn = hand(rows, box[2] - box[0], least, held, mono, dice)
+    drawn = hand(rows, (box[2] - box[0], box[3] - box[1]), least, held, mono, dice)
     picture = Image.new("RGB", size, drawn.paper)
     frame(picture, drawn)
     letter(picture, rows, box, drawn, dice, (least, largest * height))
@@ -124,21 +138,30 @@ def letter(
     """Sets rows into a box, as large as they go, with capitals of the least to the largest height if so."""
     left, top, right, bottom = box
     least, largest = (pixels / hand.family.capital for pixels in capitals)
-    room = min((right - left) / breadth(rows, hand), (bottom - top) / depth(rows), largest)
+    room = min(fit(rows, (right - left, bottom - top), hand), largest)
     em = min(room, least) + max(0.0, room - least) * dice.random() ** 0.6
     y = top + dice.random() * (bottom - top - em * depth(rows))
     draw, tabs = ImageDraw.Draw(picture), columns(rows, hand)
-    full = dice.random() < 0.6  # columns reach from edge to edge, or keep together
     for row in rows:
         if row.rule:
             y += em * RULE
-            draw.line((left, round(y - em * RULE / 2), right, round(y - em * RULE / 2)), hand.ink, max(1, round(em / 16)))
-        spans = stops(tabs[len(row.cells)], em, left, right, hand.align, full)
+            draw.line(
+                (left, round(y - em * RULE / 2), right, round(y - em * RULE / 2)),
+                hand.ink,
+                max(1, round(em / 16)),
+            )
+        spans = stops(tabs[len(row.cells)], em, left, right, hand.align, hand.full)
         for i, (cell, (start, stop)) in enumerate(zip(row.cells, spans, strict=True)):
             wide = hand.wide(cell, row) * em
             shift = {"left": 0.0, "centre": 0.5, "right": 1.0}[align_of(i, len(row.cells), hand.align)]
-            font = hand.family.at(max(1, int(em * row.size)), hand.strong(row))
-            draw.text((round(start + shift * (stop - start - wide)), y + em * row.size * BASE), cell, hand.ink, font, "ls")
+            font = hand.family.at(round(em * row.size), hand.strong(row))
+            draw.text(
+                (round(start + shift * (stop - start - wide)), y + em * row.size * BASE),
+                cell,
+                hand.ink,
+                font,
+                "ls",
+            )
         y += em * LEADING * row.size
 
 
@@ -152,7 +175,9 @@ def align_of(column: int, columns: int, align: str) -> str:
     return "right" if column else "left"
 
 
-def stops(wide: list[float], em: float, left: int, right: int, align: str, full: bool) -> list[tuple[float, float]]:
+def stops(
+    wide: list[float], em: float, left: int, right: int, align: str, full: bool
+) -> list[tuple[float, float]]:
     """From where to where each column reaches, in pixels."""
     if len(wide) == 1:
         return [(left, right)]
@@ -172,7 +197,7 @@ def frame(picture: Image.Image, hand: Hand) -> None:
     if hand.frame in ("box", "double"):
         draw.rectangle((3, 3, width - 4, height - 4), outline=hand.ink, width=2)
     if hand.frame == "double":
-        draw.rectangle((8, 8, width - 9, height - 9), outline=hand.ink, width=1)
+        draw.rectangle((7, 7, width - 8, height - 8), outline=hand.ink, width=1)
     if hand.frame == "band":
         draw.rectangle((0, 0, width, BAND), hand.ink)
         draw.rectangle((0, height - BAND, width, height), hand.ink)

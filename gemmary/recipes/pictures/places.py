@@ -53,7 +53,10 @@ def _scattered(number: int, dice: random.Random) -> list[Box]:
 def apart(one: Box, other: Box, gap: int = 4) -> bool:
     """Whether two boxes leave a gap between them."""
     return (
-        one[2] + gap <= other[0] or other[2] + gap <= one[0] or one[3] + gap <= other[1] or other[3] + gap <= one[1]
+        one[2] + gap <= other[0]
+        or other[2] + gap <= one[0]
+        or one[3] + gap <= other[1]
+        or other[3] + gap <= one[1]
     )
 
 

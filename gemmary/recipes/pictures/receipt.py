@@ -19,9 +19,15 @@ def plan(held: bool, dice: random.Random) -> Plan:
     total = price(sum(bought.values()), language, currency(language, dice))
     name, day = shop(dice), date(dice)
     things = goods(bought, language)
-    sum_row = Row((label("total", language), total), bold=True, rule=True)
-    top, bottom = [Row((name,), 1.05, True)], ([Row((day,), 1.0)] if len(bought) < 4 and dice.random() < 0.5 else [])
-    rows = [*bottom, sum_row, *things, *top] if held else [*top, *things, sum_row, *bottom]
+    last = Row((label("total", language), total), bold=True)
+    top, bottom = (
+        [Row((name,), 1.05, True)],
+        ([Row((day,), 1.0)] if len(bought) < 4 and dice.random() < 0.5 else []),
+    )
+    if held:
+        rows = [*bottom, last, things[0]._replace(rule=True), *things[1:], *top]
+    else:
+        rows = [*top, *things, last._replace(rule=True), *bottom]
     facts: dict[Topic, str] = {("shop",): name, ("sum",): total}
     facts |= {("item", item): price(cents, language) for item, cents in bought.items()}
     facts |= {("date",): day} if bottom else {}
@@ -32,7 +38,10 @@ def plan(held: bool, dice: random.Random) -> Plan:
 
 def purchase(language: str, number: int, dice: random.Random) -> dict[str, int]:
     """Things and their prices in cents."""
-    return {item: dice.randrange(50, 1500, 5 if dice.random() < 0.5 else 1) for item in dice.sample(ITEMS[language], number)}
+    return {
+        item: dice.randrange(50, 1500, 5 if dice.random() < 0.5 else 1)
+        for item in dice.sample(ITEMS[language], number)
+    }
 
 
 def goods(bought: dict[str, int], language: str) -> list[Row]:

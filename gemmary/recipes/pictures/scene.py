@@ -75,7 +75,10 @@ class Scene:
         return backdrop.grained(picture, dice, dice.randint(6, 30)) if dice.random() < 0.3 else picture
 
     def _background(self, dice: random.Random) -> Image.Image:
-        shades = [backdrop.shade(backdrop.COLOURS[name], dice) for name in dice.sample(self.colours, len(self.colours))]
+        shades = [
+            backdrop.shade(backdrop.COLOURS[name], dice)
+            for name in dice.sample(self.colours, len(self.colours))
+        ]
         size, upright = (SIDE, SIDE), dice.random() < 0.5
         if self.ground == "halves":
             return backdrop.halves(size, shades[0], shades[1], upright)
@@ -159,7 +162,7 @@ def amounts(nouns: int, dice: random.Random) -> list[int]:
 
 def asked(scene: Scene, dice: random.Random) -> Iterable[Ask]:
     """Three questions of different sorts, or four."""
-    sorts = ["list", "count", "total", "there", "background"]
+    sorts = ["list", "total", "there", "background"] + ["count"] * (len(scene.things) > 1)
     sides = [side for side in SIDES if scene.outermost(side) is not None]
     if sides:
         sorts += [dice.choice(sides)] * 2
@@ -173,7 +176,7 @@ def ask(scene: Scene, sort: str, language: str, dice: random.Random) -> Ask:
     """A question of one sort."""
     wording = dice.choice(ASKED[sort][language])
     if sort == "count":
-        noun = dice.choice(list(scene.counts())) if dice.random() < 0.85 else absent(scene, dice)
+        noun = counted(scene, dice) if dice.random() < 0.85 else absent(scene, dice)
         number = scene.counts().get(noun, 0)
         answer = f"one {noun.name}" if (number, language) == (1, "en") else noun.counted(number, language)
         return Ask((sort, noun.name), wording.format(**noun.blanks(language)), sentence(answer))
@@ -194,6 +197,12 @@ def told(scene: Scene, sort: str, language: str) -> str:
         return listed([colour(name, language) for name in scene.colours], language)
     outermost = scene.outermost(sort)
     return outermost.one[language] if outermost else ""
+
+
+def counted(scene: Scene, dice: random.Random) -> Noun:
+    """A thing to count, rather one of which there are many: else most answers would be "one"."""
+    counts = scene.counts()
+    return dice.choices(list(counts), list(counts.values()))[0]
 
 
 def absent(scene: Scene, dice: random.Random) -> Noun:

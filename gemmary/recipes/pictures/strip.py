@@ -45,7 +45,9 @@ def roll(held: bool, dice: random.Random) -> Plan:
     return plan(False, dice.choice((bill, bill, menu, departures)), held, dice)
 
 
-def plan(wide: bool, made: Callable[[str, int, random.Random], Content], held: bool, dice: random.Random) -> Plan:
+def plan(
+    wide: bool, made: Callable[[str, int, random.Random], Content], held: bool, dice: random.Random
+) -> Plan:
     """A strip of one sort. Held out, its panels come in the opposite order."""
     language = tongue(dice)
     content = made(language, dice.choice((3, 4)), dice)
@@ -59,8 +61,8 @@ def plan(wide: bool, made: Callable[[str, int, random.Random], Content], held: b
 
 def painted(panels: list[list[Row]], wide: bool, held: bool, dice: random.Random) -> Image.Image:
     """The panels, all in one hand."""
-    rows = [row for panel in panels for row in panel]
-    drawn = page.hand(rows, CROP - 2 * MARGIN, LEAST, held, False, dice)
+    rows, room = [row for panel in panels for row in panel], CROP - 2 * MARGIN
+    drawn = page.hand(rows, (room, room * len(panels)), LEAST, held, False, dice)
     length = CROP * len(panels)
     picture = Image.new("RGB", (length, CROP) if wide else (CROP, length), drawn.paper)
     page.frame(picture, drawn)
@@ -87,7 +89,11 @@ def departures(language: str, panels: int, dice: random.Random) -> Content:
     cities = dice.sample(CITIES, panels)
     times, gates = [time(dice) for _ in cities], [gate(dice) for _ in cities]
     parts = [
-        [Row((city,), 1.1, True), Row((label("departs", language), at)), Row((label("gate", language), where))]
+        [
+            Row((city,), 1.1, True),
+            Row((label("departs", language), at)),
+            Row((label("gate", language), where)),
+        ]
         for city, at, where in zip(cities, times, gates, strict=True)
     ]
     facts: dict[Topic, str] = {("departs to", city): at for city, at in zip(cities, times, strict=True)}

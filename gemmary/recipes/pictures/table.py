@@ -40,10 +40,15 @@ VALUES: Mapping[str, Callable[[str, random.Random], str]] = {
 def plan(held: bool, dice: random.Random) -> Plan:
     """A table. Held out, the columns stand the other way round: the names last."""
     language, layout = tongue(dice), dice.choice(LAYOUTS)
-    names = dice.sample({"name": NAMES, "city": CITIES, "item": ITEMS[language]}[layout.head], dice.randint(2, 5))
+    names = dice.sample(
+        {"name": NAMES, "city": CITIES, "item": ITEMS[language]}[layout.head], dice.randint(2, 5)
+    )
     values = [tuple(VALUES[column](language, dice) for column in layout.columns) for _ in names]
     heads = tuple(label(column, language) for column in layout.columns)
-    lines = [(label(layout.head, language), *heads), *((name, *v) for name, v in zip(names, values, strict=True))]
+    lines = [
+        (label(layout.head, language), *heads),
+        *((name, *v) for name, v in zip(names, values, strict=True)),
+    ]
     rows = [Row(line[::-1] if held else line, bold=not i, rule=i == 1) for i, line in enumerate(lines)]
     facts: dict[Topic, str] = {
         ("cell", name, head): cell

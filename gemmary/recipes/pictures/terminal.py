@@ -9,7 +9,7 @@ from .drawn import Plan
 from .page import Row
 from .wording import TABLE, tongue, wrapped
 
-WIDEST = 15  # characters a line, prompt apart
+WIDEST = 13  # characters a line, prompt apart
 SEEN_PROMPTS, HELD_PROMPTS = ("$ ", "$ ", "# "), ("> ", "% ")
 
 
@@ -20,7 +20,13 @@ def plan(held: bool, dice: random.Random) -> Plan:
     first, *rest = wrapped(command, WIDEST)
     rows = [Row((prompt + first,)), *(Row(("  " + line,)) for line in rest)]
     document = Document(
-        rows, {("command",): command}, f"A terminal with the command {command}", tongue(dice), True, 0.16, shape(dice)
+        rows,
+        {("command",): command},
+        f'A terminal with the command "{command}".',
+        tongue(dice),
+        True,
+        0.16,
+        shape(dice),
     )
     return document.plan(held, dice)
 

@@ -19,7 +19,11 @@ def plan(held: bool, dice: random.Random) -> Plan:
 def ticket(language: str, held: bool, dice: random.Random) -> Document:
     """A destination and two or three fields; held out, the destination stands below."""
     city = dice.choice(CITIES)
-    fields = {"departs": time(dice), "gate": gate(dice), "seat": f"{dice.randint(1, 39)}{dice.choice('ABCDEF')}"}
+    fields = {
+        "departs": time(dice),
+        "gate": gate(dice),
+        "seat": f"{dice.randint(1, 39)}{dice.choice('ABCDEF')}",
+    }
     kept = dice.sample(list(fields), dice.choice((2, 3)))
     lines = [Row((label(name, language), fields[name])) for name in kept]
     title = Row((city.upper() if dice.random() < 0.5 else city,), 1.25, True)
@@ -35,7 +39,10 @@ def gate(dice: random.Random) -> str:
 
 def tag(language: str, held: bool, dice: random.Random) -> Document:
     """What something costs, in big type."""
-    item, cost = dice.choice(ITEMS[language]), price(dice.randrange(50, 5000), language, currency(language, dice))
+    item, cost = (
+        dice.choice(ITEMS[language]),
+        price(dice.randrange(50, 5000), language, currency(language, dice)),
+    )
     name = item.upper() if dice.random() < 0.5 else item.capitalize()
     rows = [Row((name,)), Row((cost,), 1.5, True)]
     rows = rows[::-1] if held else rows

@@ -65,7 +65,9 @@ def time(dice: random.Random, step: int = 5) -> str:
 def date(dice: random.Random) -> str:
     """A date, written in one of three ways."""
     day, month, year = dice.randint(1, 28), dice.randint(1, 12), dice.randint(1995, 2035)
-    return dice.choice((f"{day:02}.{month:02}.{year}", f"{year}-{month:02}-{day:02}", f"{day}/{month}/{year}"))
+    return dice.choice(
+        (f"{day:02}.{month:02}.{year}", f"{year}-{month:02}-{day:02}", f"{day}/{month}/{year}")
+    )
 
 
 def code(dice: random.Random) -> str:
