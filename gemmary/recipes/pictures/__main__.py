@@ -1,4 +1,4 @@
-"""python -m gemmary.recipes.pictures --out FOLDER: pictures, their questions, and a contact sheet to look at."""
+"""python -m gemmary.recipes.pictures --out FOLDER: pictures, their questions, a contact sheet."""
 
 from __future__ import annotations
 

@@ -36,8 +36,9 @@ GRAIN = 64
 
 
 def shade(colour: Colour, dice: random.Random, spread: int = 14) -> Colour:
-    """A colour near the given one."""
-    r, g, b = (min(255, max(0, value + dice.randint(-spread, spread))) for value in colour)
+    """A colour near the given one: a little lighter or darker, and hardly of another hue."""
+    lighter = dice.randint(-spread, spread)
+    r, g, b = (min(255, max(0, value + lighter + dice.randint(-5, 5))) for value in colour)
     return r, g, b
 
 

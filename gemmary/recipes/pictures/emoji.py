@@ -12,6 +12,7 @@ from .fonts import INSTALL, FontError, emoji_file
 
 STRIKE = 109  # the one size in which Noto Color Emoji holds its bitmaps
 CANVAS = 160
+ROOM = 0.84  # of a box is left to what is turned, whose corners reach out (most emoji are round)
 ALIKE, MOST = 130.0, 0.45  # how near two colours are that look alike, and how much of a thing may vanish
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -42,7 +43,8 @@ def sprite(sign: str) -> Image.Image:
 def lost(sign: str, colour: Colour) -> bool:
     """Whether most of an emoji would vanish on a background of that colour."""
     small = sprite(sign).resize((16, 16), Image.Resampling.BOX)
-    solid = [pixel[:3] for pixel in small.get_flattened_data() if pixel[3] > 127]
+    flat = iter(small.tobytes())
+    solid = [(r, g, b) for r, g, b, alpha in zip(flat, flat, flat, flat, strict=True) if alpha > 127]
     return sum(distance(pixel, colour) < ALIKE for pixel in solid) > len(solid) * MOST
 
 
@@ -56,14 +58,13 @@ def distance(one: Colour, other: Colour) -> float:
 def stuck(picture: Image.Image, sign: str, box: tuple[int, int, int, int], dice: random.Random) -> None:
     """Pastes an emoji into a box of the picture, turned a little, and now and then mirrored."""
     left, top, right, bottom = box
-    side = right - left
-    drawn = sprite(sign)
-    scale = side / max(drawn.size)
-    drawn = drawn.resize(
-        (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale))), Image.Resampling.BILINEAR
-    )
+    whole, turned = sprite(sign), dice.random() < 0.5
+    scale = (right - left) / max(whole.size) * (ROOM if turned else 1)
+    size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
+    drawn = whole.resize(size, Image.Resampling.BILINEAR)
     if dice.random() < 0.3:
         drawn = drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if dice.random() < 0.5:
-        drawn = drawn.rotate(dice.uniform(-18, 18), Image.Resampling.BICUBIC)
-    picture.paste(drawn, (left + (side - drawn.width) // 2, top + (bottom - top - drawn.height) // 2), drawn)
+    if turned:
+        drawn = drawn.rotate(dice.uniform(-18, 18), Image.Resampling.BICUBIC, expand=True)
+    place = (left + right - drawn.width) // 2, (top + bottom - drawn.height) // 2
+    picture.paste(drawn, place, drawn)

@@ -11,6 +11,7 @@ import random
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import ImageFont
@@ -27,12 +28,8 @@ HELD_MONO = ("Fira Code", "Inconsolata")
 EMOJI = "Noto Color Emoji"
 LEAST, LEAST_HELD = 6, 3  # text families without which the pictures would teach too few shapes of letters
 
-PACKAGES = (
-    "fontconfig fonts-noto-color-emoji fonts-dejavu fonts-liberation fonts-roboto-unhinted fonts-open-sans "
-    "fonts-lato fonts-noto-core fonts-crosextra-carlito fonts-freefont-ttf fonts-firacode "
-    "fonts-crosextra-caladea fonts-comic-neue fonts-cantarell fonts-hack fonts-inconsolata"
-)
-INSTALL = f"On Debian and Ubuntu: apt install {PACKAGES}"
+PACKAGES = (Path(__file__).parent / "packages.txt").read_text(encoding="utf-8").split()
+INSTALL = f"On Debian and Ubuntu: apt install {' '.join(PACKAGES)}"
 ASKED = "%{family[0]}\t%{weight}\t%{slant}\t%{width}\t%{file}\n"
 REGULAR, BOLD = range(75, 106), range(180, 201)  # fontconfig's weights
 MISSING = "\U0010fffe"  # no font has it

@@ -47,7 +47,9 @@ KINDS: tuple[Kind, ...] = (
 
 
 class Gallery:
-    """Pictures by number, all different: `held` ones in fonts, layouts and combinations that others never use.
+    """Pictures by number, all different.
+
+    Those that are `held` use fonts, layouts and combinations of things that the others never use.
 
     A picture depends on seed, held, number and kind, and on which of the fonts are installed (fonts.report).
     """
@@ -71,8 +73,8 @@ class Gallery:
     def wrong(self, number: int, kind: str | None = None) -> int:
         """The number of another picture of this kind, on which this picture's questions have other answers.
 
-        To be drawn with the same `kind` as the picture itself. Of the pictures that come next, it is the first that answers all
-        of the questions differently, or else the one that answers most so.
+        To be drawn with the same `kind` as the picture itself. Of the pictures that come next, it is the
+        first that answers all of the questions differently, or else the one that answers most so.
         """
         wanted = kind or self.kind(number)
         plan, best, most = self._plan(number, wanted), number, -1

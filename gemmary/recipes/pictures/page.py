@@ -1,7 +1,7 @@
 """Lettering: rows of text set on paper as large as they go, and never smaller than the tower can read.
 
-A tower sees 224 x 224 pixels, whatever the shape of the picture. So a capital letter is at least CAPITAL pixels high
-after that resizing, and rows are chosen short enough for it.
+A tower sees 224 x 224 pixels, whatever the shape of the picture. So a capital letter is about CAPITAL pixels
+high at least after that resizing, and rows are short enough for it.
 
 Layouts are split like fonts: frames, margins and alignments of HELD_FRAMES and "right" are never trained on.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 
 from . import backdrop
-from .backdrop import Colour
+from .emoji import Colour
 from .fonts import INSTALL, Family, FontError, shuffled
 
 TOWER, CAPITAL = 224, 14

@@ -1,4 +1,4 @@
-"""Where things lie in a scene. Training scatters them or lines them up; what is held out uses other layouts."""
+"""Where things lie in a scene. Training scatters or lines them up; what is held out uses other layouts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _grid(number: int) -> list[Box]:
 
 
 def _ring(number: int) -> list[Box]:
-    side = min(84, 2 * 76 * math.sin(math.pi / number) / 1.45)
+    side = min(84, 2 * 76 * math.sin(math.pi / number) / 1.6)
     middle = SIDE / 2
     angles = [2 * math.pi * (i / number + 0.125) for i in range(number)]
     return [_square(middle + 70 * math.cos(a), middle + 70 * math.sin(a), side) for a in angles]

@@ -60,7 +60,7 @@ class Scene:
             return str(number if sort == "count" else number > 0)
         if sort in SIDES:
             outermost = self.outermost(sort)
-            return outermost and outermost.name
+            return outermost.name if outermost else None
         if sort == "total":
             return str(len(self.things))
         if sort == "background":
@@ -83,7 +83,7 @@ class Scene:
         if self.ground == "halves":
             return backdrop.halves(size, shades[0], shades[1], upright)
         if self.ground == "graded":
-            near = backdrop.shade(shades[0], dice, 34)
+            near = backdrop.shade(shades[0], dice, 40)
             return backdrop.graded(size, shades[0], near, upright)
         return Image.new("RGB", size, shades[0])
 

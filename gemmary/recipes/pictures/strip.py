@@ -1,9 +1,9 @@
 """Wide and tall documents, which can be read only in the crops of pan & scan.
 
-A strip is three or four square panels in a row or a column, each as large as one crop (inputs.views: a crop is at least
-256 pixels a side, and a picture of shape 3:1 is cut into three). Capitals are between what the tower can read in
-a crop and LARGEST, so that they are 4 to 5 pixels high (or letters as narrow) when the whole is resized. No line
-crosses from one panel into the next, so no crop cuts one.
+A strip is three or four square panels in a row or a column, each as large as one crop (inputs.crops: a crop
+is at least 256 pixels a side, and a picture of shape 3:1 is cut into three). Capitals are between what the
+tower reads in a crop and LARGEST, so that they are 4 to 5 pixels high, or letters as narrow, when the whole
+is resized. No line crosses from one panel into the next, so no crop cuts one.
 """
 
 from __future__ import annotations

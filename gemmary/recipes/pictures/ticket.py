@@ -18,7 +18,7 @@ def plan(held: bool, dice: random.Random) -> Plan:
 
 def ticket(language: str, held: bool, dice: random.Random) -> Document:
     """A destination and two or three fields; held out, the destination stands below."""
-    city = dice.choice(CITIES)
+    city = dice.choice((str.upper, str))(dice.choice(CITIES))
     fields = {
         "departs": time(dice),
         "gate": gate(dice),
@@ -26,9 +26,10 @@ def ticket(language: str, held: bool, dice: random.Random) -> Document:
     }
     kept = dice.sample(list(fields), dice.choice((2, 3)))
     lines = [Row((label(name, language), fields[name])) for name in kept]
-    title = Row((city.upper() if dice.random() < 0.5 else city,), 1.25, True)
+    title = Row((city,), 1.25, True)
     rows = [*lines, title._replace(rule=True)] if held else [title, *lines]
-    facts: dict[Topic, str] = {("to",): city} | {(name,): fields[name] for name in kept}
+    facts: dict[Topic, str] = {("to",): city}
+    facts.update({(name,): fields[name] for name in kept})
     told = ", ".join(f"{name if name != 'departs' else 'time'} {fields[name]}" for name in kept)
     return Document(rows, facts, f"A ticket to {city}: {told}.", language)
 
