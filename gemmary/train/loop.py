@@ -144,20 +144,18 @@ class Trainer:
         return finite
 
     def _step_back(self, writer: Writer, trouble: DivergedError) -> None:
-        """Go on from an earlier checkpoint with data that comes after the bad step's; else raise `trouble`."""
+        """Go on from an earlier checkpoint with data that comes after the bad steps, or raise `trouble`."""
         writer.wait()
         target = self.guard.target(self.step, self.plan.checkpoint_every)
         found = None if target is None else checkpoint.load_latest(self.folder, upto=target)
         if found is None:
             raise trouble
         checkpoint.drop_after(self.folder, found.step)
-        bad = self.step
-        self._restore(found)
-        self.guard.step_back(bad, found.step, found.state)
         why = str(trouble).removesuffix(f"; {ADVICE}")
-        said = f"{why}; going on from step {found.step} without the data of {bad + 1 - found.step} steps"
-        print(said, file=sys.stderr)
+        said = self.guard.step_back(self.step, found.step, found.state, why)
+        print(said[-1], file=sys.stderr)
         self.note = {"stepped_back": said}
+        self._restore(found)
 
     def _writer(self) -> Writer:
         plan = self.plan
@@ -191,7 +189,7 @@ class Trainer:
 
 
 def _lasting(plan: Plan) -> dict[str, Any]:
-    """What must not change within a run, as JSON gives it back: all but its length and what changes no bit."""
+    """What must not change within a run, as JSON: all but its length and what changes no bit."""
     values = asdict(plan)
     habits = ["steps", "keep", "recompute", "background"]
     if plan.spikes is None:  # else they say where a run goes back to, and when
