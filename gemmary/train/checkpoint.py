@@ -70,6 +70,11 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int = 2, every: int = 1) ->
     return final
 
 
+def oldest(folder: Path) -> int:
+    """The step of the oldest checkpoint; 0 where there is none."""
+    return min((_step(path) for path in _committed(folder)), default=0)
+
+
 def drop_after(folder: Path, step: int) -> None:
     """Remove the checkpoints of later steps: the run goes another way from `step` on."""
     for path in _committed(folder):

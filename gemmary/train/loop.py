@@ -147,7 +147,9 @@ class Trainer:
         """Go on from an earlier checkpoint with data that comes after the bad steps, or raise `trouble`."""
         writer.wait()
         target = self.guard.target(self.step, self.plan.checkpoint_every)
-        found = None if target is None else checkpoint.load_latest(self.folder, upto=target)
+        if target is None:
+            raise trouble
+        found = checkpoint.load_latest(self.folder, upto=max(target, checkpoint.oldest(self.folder)))
         if found is None:
             raise trouble
         checkpoint.drop_after(self.folder, found.step)
