@@ -15,6 +15,7 @@ import torch
 from ..errors import GemmaryError
 from ..model.modules import TextModule
 from . import checkpoint, snapshot
+from .about import about
 from .batches import Batches
 from .interrupt import Interrupt
 from .journal import Journal
@@ -86,8 +87,9 @@ class Trainer:
         with locked(self.folder):
             self._resume()
             self._fuse()
+            known = about(self.model, self.plan, self.identity, self.batches.step(self.step))
             with (
-                Journal(self.folder / "log.jsonl", self.step, self.plan.steps) as journal,
+                Journal(self.folder, self.step, self.plan.steps, known) as journal,
                 self._workers() as pool,
                 Interrupt() as interrupt,
             ):
