@@ -23,6 +23,10 @@ from . import flops
 from .packing import Rows
 
 NAME = "run.json"
+KINDS: dict[str, type | tuple[type, ...]] = {  # of what is read: a list in a table's place is not believed
+    "plan": dict, "config": dict, "data": dict, "parameters": int, "device": str, "flops": (int, float),
+    "peak": (int, float), "versions": dict, "commit": str,
+}  # fmt: skip
 PROJECT = Path(__file__).parents[2]
 
 
@@ -78,14 +82,7 @@ def read(folder: Path) -> About:
         states = (_json(path) for path in sorted(folder.glob("step-*/state.json"), reverse=True))
         state = next((state for state in states if state), {})
         told = {"plan": state.get("plan"), "data": {"data": state.get("data")}}
-    known = About()
-    fields = {name: told[name] for name in asdict(known) if _fits(told.get(name), getattr(known, name))}
-    return About(**fields)
-
-
-def _fits(value: object, usual: object) -> bool:
-    """A page is made of whatever a file says, but not of a list in a table's place."""
-    return value is not None and (usual is None or isinstance(value, type(usual)))
+    return About(**{name: told[name] for name, kind in KINDS.items() if isinstance(told.get(name), kind)})
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ class Journal:
         self._events = EventFile(self._folder / TENSORBOARD, self._step)
 
     def __enter__(self) -> Journal:
-        self._view.open()
+        self._view.open(self._meter)
         return self
 
     def __exit__(
@@ -65,28 +65,30 @@ class Journal:
         A step that is not after the one before says that the run went back: what is known of steps from
         there on is void.
         """
-        now = time.monotonic()
+        if record["step"] <= self._step:
+            self._go_back(record["step"] - 1)
+        now, self._step = time.monotonic(), record["step"]
         line = json.dumps({**record, "seconds": round(now - self._last, 3)})
-        back, self._last = record["step"] <= self._step, now
-        before, self._step = self._step, record["step"]
-        if back:
-            self._try(lambda: self._note(f"went back from step {before:,} to step {self._step - 1:,}"))
-        self._try(lambda: self._append(line))
-        self._try(lambda: self._scalars(record, back))
+        self._last = now
         self._meter.add(record, now)
+        self._try(lambda: self._append(line))
+        self._try(lambda: self._scalars(record))
         self._view.show(self._meter)
+
+    def _go_back(self, step: int) -> None:
+        before, self._step = self._step, step
+        self._try(lambda: self._note(f"went back from step {before:,} to step {step:,}"))
+        if (events := self._events) is not None:
+            self._try(lambda: events.back(step))
 
     def _append(self, line: str) -> None:
         with (self._folder / LOG).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def _scalars(self, record: log.Record, back: bool) -> None:
+    def _scalars(self, record: log.Record) -> None:
         if self._events is None:
             return
-        if back:
-            self._events.back(record["step"] - 1)
-        speed = self._meter.speed
-        values = record | ({} if speed is None else {"tokens a second": speed})
+        values = {**record, "tokens a second": self._meter.speed}
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         self._events.add(record["step"], {n: v for n, v in numbers.items() if n not in ("step", "tokens")})
 

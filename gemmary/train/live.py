@@ -28,7 +28,7 @@ BAR, PERCENT = 8, 6  # columns: of the shortest bar that says anything, of " 100
 class View(Protocol):
     """Shows a run between `open` and `close`; `show` is called after every step and decides what to do."""
 
-    def open(self) -> None: ...
+    def open(self, meter: Meter) -> None: ...
 
     def show(self, meter: Meter) -> None: ...
 
@@ -48,7 +48,7 @@ class LineView:
         self._shown: float | None = None
         self._waiting: Meter | None = None
 
-    def open(self) -> None: ...
+    def open(self, meter: Meter) -> None: ...
 
     def show(self, meter: Meter) -> None:
         """Print the line if it is time to."""
@@ -81,26 +81,24 @@ class LiveView:
         console = Console(stderr=True, highlight=False)
         self._live = Live(console=console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
         self._console, self._shown = console, 0.0
-        self._meter: Meter | None = None
 
-    def open(self) -> None:
-        """From here on, prints go above."""
-        self._live.start()
+    def open(self, meter: Meter) -> None:
+        """Draw; from here on, prints go above."""
+        self._live.update(Picture(meter))
+        self._live.start(refresh=True)
         self._console.show_cursor(True)
 
     def show(self, meter: Meter) -> None:
         """Draw, unless that was just done."""
-        self._meter = meter
+        self._live.update(Picture(meter))
         now = time.monotonic()
         if now - self._shown >= OFTEN:
             self._shown = now
-            self._live.update(Picture(meter), refresh=True)
+            self._live.refresh()
 
     def close(self) -> None:
         """The last picture stays."""
-        if self._meter is not None:
-            self._live.update(Picture(self._meter), refresh=True)
-        self._live.stop()
+        self._live.stop()  # draws it
 
 
 class Picture:
@@ -114,9 +112,13 @@ class Picture:
 
         width, plain = options.max_width - 1, options.ascii_only
         lines = [Text.assemble(*_progress(self._meter, width, plain))]
-        curve = "" if plain else sparks(self._meter.curve, min(32, max(8, width - 16)))
-        lines += [Text(line) for line in flow(facts(self._meter, curve), width)]
+        curve = self._meter.curve
+        late = [] if plain else curve[len(curve) // 4 :]  # beside the first fall nothing else would be seen
+        texts = facts(self._meter, sparks(late, min(32, max(8, width - 16))))
+        lines += [Text(line) for line in flow(texts, width)]
         for line in lines:
+            line.highlight_regex(r"loss \S+", "bold")
+            line.highlight_regex(r"[\d,]+ skipped", "yellow")
             line.truncate(width)
             line.no_wrap = True
             yield line
@@ -135,17 +137,19 @@ def _progress(meter: Meter, width: int, plain: bool) -> list[tuple[str, str]]:
 
 def facts(meter: Meter, curve: str = "") -> list[str]:
     """Short texts about the run, the most wanted first; those that are not known are left out."""
+    if not meter.last:
+        return ["waiting for the first step"]
     speed, power, left = meter.speed, meter.power, meter.left
-    busy = None if meter.utilisation is None else f"MFU {meter.utilisation:.1%}"
+    busy = None if meter.utilisation is None else f"MFU {100 * meter.utilisation:.1f} %"
     found = [
         f"loss {meter.loss:.3f}{' ' * bool(curve)}{curve}",
         speed and f"{speed:,.0f} tokens/s",
         busy or (power and power_text(power)),
         _named("rate", meter.last.get("rate")),
         _named("norm", meter.last.get("norm")),
-        f"{_memory() / 1e9:.1f} GB",
+        f"memory {_memory() / 1e9:.1f} GB",
         meter.skipped and f"{meter.skipped:,} skipped",
-        None if left is None else f"{duration(left)} left",
+        left and f"{duration(left)} left",
     ]
     return [text for text in found if text]
 

@@ -41,7 +41,7 @@ class Meter:
         if self.step % self._every == 0:
             self.curve.append(self.loss)
         if len(self.curve) > POINTS:
-            self.curve, self._every = self.curve[::2], 2 * self._every
+            self.curve, self._every = self.curve[1::2], 2 * self._every
 
     @property
     def loss(self) -> float:

@@ -30,8 +30,8 @@ STYLE = """
 .ys, .xs { position: relative } .ys span { position: absolute; right: .5rem; transform: translateY(-50%) }
 .xs { grid-column: 2 } .xs span { position: absolute; top: .25rem; transform: translateX(-50%) }
 .grid { stroke: var(--line); stroke-width: 1 } .each { fill: var(--bar) !important; opacity: .22 }
-.curve { stroke: var(--bar); stroke-width: 2; stroke-linejoin: round } .lost { stroke: var(--drop); opacity: .75 }
-.turn { stroke: var(--soft); stroke-dasharray: 4 4 }
+.curve { stroke: var(--bar); stroke-width: 2; stroke-linejoin: round }
+.lost { stroke: var(--drop); opacity: .75 } .turn { stroke: var(--soft); stroke-dasharray: 4 4 }
 """
 
 
@@ -166,7 +166,7 @@ def _line(x: Values, y: Values) -> str:
 
 def _band(x: Values, y: Values) -> str:
     """From the least to the most of each column: what single steps do."""
-    parts = _columns(len(x))
+    parts = _columns(len(x), overlap=1)  # so that nothing between two of them is lost
     top = [_point(float(x[part].mean()), float(y[part].max())) for part in parts]
     bottom = [_point(float(x[part].mean()), float(y[part].min())) for part in parts]
     return f"<path class=each d='M{' '.join([*top, *reversed(bottom)])}Z'/>"
@@ -176,10 +176,10 @@ def _point(x: float, y: float) -> str:
     return f"{x:.1f} {SIDE - min(max(y, -SIDE), 2 * SIDE):.1f}"
 
 
-def _columns(count: int) -> list[slice]:
-    """At most COLUMNS parts that overlap by one, so that nothing between two of them is lost."""
+def _columns(count: int, overlap: int = 0) -> list[slice]:
+    """At most COLUMNS parts; each begins `overlap` early."""
     edges = np.linspace(0, count, min(COLUMNS, count) + 1).astype(int)
-    return [slice(max(a - 1, 0), b) for a, b in pairwise(edges)]
+    return [slice(max(a - overlap, 0), b) for a, b in pairwise(edges)]
 
 
 def _thinned(steps: Sequence[int]) -> Sequence[int]:

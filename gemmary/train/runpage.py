@@ -27,7 +27,7 @@ from .webpage import cards, document, plain_table, short
 
 NAME, LOG = "report.html", "log.jsonl"
 KNOWN = ("step", "loss", "rate", "norm", "tokens", "seconds")
-LISTED = 60  # events
+NOTED, SKIPPED = 60, 20  # lines of what was noted, of steps that were skipped, at most
 
 _STYLE = """
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr));
@@ -35,7 +35,9 @@ _STYLE = """
 .say { border-left: 3px solid var(--drop); padding: .1rem 0 .1rem .8rem }
 .plain td:last-child { overflow-wrap: anywhere }
 .events :is(th, td) { text-align: left; vertical-align: baseline; white-space: normal }
-.events td + td { width: 99%; overflow-wrap: anywhere } .events .soft { margin-left: .5rem; font-size: .85rem }
+.events :is(th, td):first-child { white-space: nowrap; overflow-wrap: normal }
+.events td + td { width: 99%; overflow-wrap: anywhere }
+.events .soft { margin-left: .5rem; font-size: .85rem }
 .cards { grid-template-columns: repeat(auto-fit, minmax(min(45%, 200px), 1fr)) }
 @media (max-width: 600px) { .plain td:first-child { width: 40% } .events .soft { display: block; margin: 0 } }
 """
@@ -156,15 +158,25 @@ def _speed(record: Record) -> float:
 
 
 def _events(records: Sequence[Record], noted: Sequence[Event]) -> str:
-    """What was noted, in the order of time, with the steps that were skipped."""
-    events = list(noted)
-    for run in _runs(records):
-        before = [place for place, event in enumerate(events) if event.step < run[0]]
-        events.insert(max(before, default=-1) + 1, Event(run[0], _skipped(run)))
+    """A line for each thing that happened, in the order of time."""
+    events = _timeline(_runs(records), noted)
     if not events:
         return "<p>Nothing was noted.</p>"
-    more = f"<p class=soft>and {len(events) - LISTED:,} more</p>" if len(events) > LISTED else ""
-    return f"<table class=events><tr><th>step<th>what{''.join(map(_row, events[:LISTED]))}</table>{more}"
+    more = len(noted) - NOTED
+    rest = f"<p class=soft>and {more:,} more</p>" if more > 0 else ""
+    return f"<table class=events><tr><th>step<th>what{''.join(map(_row, events))}</table>{rest}"
+
+
+def _timeline(skipped: Sequence[list[int]], noted: Sequence[Event]) -> list[Event]:
+    """What was noted, with the steps that were skipped where they belong."""
+    shown = [Event(steps[0], _skipped(steps)) for steps in skipped[:SKIPPED]]
+    if len(skipped) > SKIPPED:
+        shown.append(Event(skipped[SKIPPED][0], f"and {len(skipped) - SKIPPED:,} more times"))
+    events = list(noted[:NOTED])
+    for event in shown:
+        before = [place for place, other in enumerate(events) if other.step < event.step]
+        events.insert(max(before, default=-1) + 1, event)
+    return events
 
 
 def _row(event: Event) -> str:
@@ -226,11 +238,11 @@ def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def main() -> int:
-    """The command."""
+def main(words: Sequence[str] | None = None) -> int:
+    """The command, with `words` after its name; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m gemmary.train.runpage", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a run, with its log.jsonl")
-    folder = parser.parse_args().folder
+    folder = parser.parse_args(words).folder
     try:
         if not (folder / LOG).exists():
             raise GemmaryError(f"{folder}: there is no {LOG}; give the folder of a run")
