@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -64,7 +64,7 @@ def about(module: torch.nn.Module, plan: Any, identity: dict[str, Any], parts: S
     peak = flops.peak(device) if plan.low else None  # that of bfloat16
     return About(
         plan=asdict(plan),
-        config=None if config is None else asdict(config),
+        config=asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
         data={name: value for name, value in identity.items() if name != "plan"},
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         device=_device_name(device) + (f", {count} of them" if count > 1 else ""),
@@ -113,7 +113,7 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         size = torch.cuda.get_device_properties(device).total_memory
         return f"{torch.cuda.get_device_name(device)}, {size / 1e9:.0f} GB"
-    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores" if device.type == "cpu" else device.type
+    return f"{_processor()}, {os.cpu_count()} cores" if device.type == "cpu" else device.type
 
 
 def _processor() -> str:
