@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from .meter import Meter, duration, power_text
+from .meter import Meter, duration, loss_text, power_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +142,7 @@ def facts(meter: Meter, curve: str = "") -> list[str]:
     speed, power, left = meter.speed, meter.power, meter.left
     busy = None if meter.utilisation is None else f"MFU {100 * meter.utilisation:.1f} %"
     found = [
-        f"loss {meter.loss:.3f}{' ' * bool(curve)}{curve}",
+        f"loss {loss_text(meter.loss)}{' ' * bool(curve)}{curve}",
         speed and f"{speed:,.0f} tokens/s",
         busy or (power and power_text(power)),
         _named("rate", meter.last.get("rate")),

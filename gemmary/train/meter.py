@@ -82,6 +82,11 @@ def finite(record: Record) -> bool:
     return math.isfinite(record["loss"]) and math.isfinite(record.get("norm", 0.0))
 
 
+def loss_text(loss: float) -> str:
+    """2.345, 0.0123, 4.5e-07."""
+    return f"{loss:.3g}" if abs(loss) < 0.1 else f"{loss:.3f}"
+
+
 def duration(seconds: float) -> str:
     """45 s, 12 min, 3 h 05 min, 2 d 4 h."""
     if seconds < 99.5:

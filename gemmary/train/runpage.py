@@ -21,7 +21,7 @@ from . import about, history, log
 from .about import About
 from .history import Event
 from .log import Log, Record
-from .meter import RECENT, duration, finite, power_text
+from .meter import RECENT, duration, finite, loss_text, power_text
 from .plot import STYLE, Curve, plot
 from .webpage import cards, document, plain_table, short
 
@@ -88,8 +88,8 @@ def _warnings(found: Log) -> list[str]:
         texts.append(f"{lines} of the log could not be read and had to be left out.")
     bad = sum(not finite(record) for record in found.records)
     if bad:
-        steps = "1 step" if bad == 1 else f"{bad:,} steps"
-        texts.append(f"In {steps} the loss or the gradient was not a finite number; they changed nothing.")
+        steps, they = ("1 step", "it") if bad == 1 else (f"{bad:,} steps", "they")
+        texts.append(f"In {steps} the loss or the gradient was not a finite number; {they} changed nothing.")
     return texts
 
 
@@ -98,7 +98,7 @@ def _figures(records: Sequence[Record], known: About) -> dict[str, str]:
     tokens = sum(record["tokens"] for record in records)
     seconds = sum(record.get("seconds", 0.0) for record in records)
     figures = {
-        f"loss, mean of the last {len(last)} steps": f"{sum(last) / len(last):.3f}" if last else "—",
+        f"loss, mean of the last {len(last)} steps": loss_text(sum(last) / len(last)) if last else "—",
         "steps": f"{records[-1]['step']:,}" if records else "0",
         "tokens": short(tokens),
         "time": duration(seconds),
@@ -106,7 +106,7 @@ def _figures(records: Sequence[Record], known: About) -> dict[str, str]:
     }
     if known.flops and seconds:
         power = known.flops * tokens / seconds
-        figures["operations a second"] = power_text(power)
+        figures["of useful arithmetic"] = power_text(power)
         if known.peak:
             figures["of the device's peak (MFU)"] = f"{100 * power / known.peak:.1f} %"
     if known.parameters:
@@ -215,7 +215,7 @@ def _tables(known: About) -> list[str]:
 
 
 def _table(name: str, values: Mapping[str, Any]) -> list[str]:
-    texts = {key: _text(value) for key, value in _flat(values).items() if value is not None}
+    texts = {key.replace("_", " "): _text(value) for key, value in _flat(values).items() if value is not None}
     return [f"<h2>{name}</h2>", plain_table(texts)] if texts else []
 
 
@@ -235,7 +235,7 @@ def _text(value: object) -> str:
         return ", ".join(map(_text, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.10g}" if isinstance(value, int | float) else str(value)
 
 
 def main(words: Sequence[str] | None = None) -> int:

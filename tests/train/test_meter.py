@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from gemmary.train.about import About
-from gemmary.train.meter import POINTS, RECENT, Meter, duration, power_text
+from gemmary.train.meter import POINTS, RECENT, Meter, duration, loss_text, power_text
 
 
 def record(step: int, loss: float = 2.0, tokens: int = 100) -> dict[str, float]:
@@ -71,6 +71,16 @@ def test_the_curve_of_a_long_run_is_thinned_evenly() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_losses() -> None:
+    assert [loss_text(loss) for loss in (10.0, 0.5, 0.01234, 4e-7, math.nan)] == [
+        "10.000",
+        "0.500",
+        "0.0123",
+        "4e-07",
+        "nan",
+    ]
 
 
 def test_powers() -> None:
