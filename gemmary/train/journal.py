@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from ..errors import GemmaryError
 from ..weights.atomic import replacing
 from . import history, log, runpage
 from .about import About
@@ -32,9 +33,7 @@ class Journal:
 
     def __init__(self, folder: Path, first: int, steps: int, about: About) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        kept = log.read(folder / LOG).until(first)
-        with replacing(folder / LOG) as file:
-            file.write("".join(f"{line}\n" for line in kept.lines).encode())
+        kept = _cut(folder / LOG, first)
         about.write(folder)
         self._folder, self._step, self._begun = folder, first, first < steps
         self._meter, self._view = Meter(steps, about, kept.records), view()
@@ -60,13 +59,7 @@ class Journal:
         self._report()
 
     def write(self, record: log.Record) -> None:
-        """Record a step: "step", "loss", "tokens" and whatever else; its "seconds" are added.
-
-        A step that is not after the one before says that the run went back: what is known of steps from
-        there on is void.
-        """
-        if record["step"] <= self._step:
-            self._go_back(record["step"] - 1)
+        """Record a step: "step", "loss", "tokens" and whatever else; its "seconds" are added."""
         now, self._step = time.monotonic(), record["step"]
         line = json.dumps({**record, "seconds": round(now - self._last, 3)})
         self._last = now
@@ -75,9 +68,11 @@ class Journal:
         self._try(lambda: self._scalars(record))
         self._view.show(self._meter)
 
-    def _go_back(self, step: int) -> None:
-        before, self._step = self._step, step
-        self._try(lambda: self._note(f"went back from step {before:,} to step {step:,}"))
+    def back(self, step: int, why: str) -> None:
+        """The run goes on from an earlier `step`: what was known of later ones is void."""
+        self._step = step
+        self._try(lambda: self._note(f"went back to step {step:,}: {why}"))
+        self._try(lambda: _cut(self._folder / LOG, step))  # else the lines to come make the old ones void
         if (events := self._events) is not None:
             self._try(lambda: events.back(step))
 
@@ -95,10 +90,10 @@ class Journal:
     def _note(self, what: str) -> None:
         history.add(self._folder, self._step, what)
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _try(self, write: Callable[[], object]) -> None:
         try:
             write()
-        except OSError as error:
+        except (OSError, GemmaryError) as error:
             if not self._full:
                 print(f"\n{self._folder}: the log has gaps from here on: {error}", file=sys.stderr)
             self._full = True
@@ -112,6 +107,14 @@ class Journal:
             print(f"The report could not be written ({error}); later: {again}", file=sys.stderr)
         else:
             print(f"Report: {path}", file=sys.stderr)
+
+
+def _cut(path: Path, step: int) -> log.Log:
+    """Drop what the log says of steps after `step`; what is left."""
+    kept = log.read(path).until(step)
+    with replacing(path) as file:
+        file.write("".join(f"{line}\n" for line in kept.lines).encode())
+    return kept
 
 
 def _end(error: BaseException | None, step: int, steps: int) -> str:

@@ -60,8 +60,14 @@ def test_lines_that_are_kept_stay_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_a_step_back_is_noted_and_makes_later_steps_void(tmp_path: Path) -> None:
-    write(tmp_path, 0, 1, 2, 3, 4, 3, 4)
-    assert (2, "went back from step 4 to step 2") in happened(tmp_path)
+    with journal(tmp_path, 0, 10) as opened:
+        for step in (1, 2, 3, 4):
+            opened.write(record(step))
+        opened.back(2, "the loss jumped")
+        assert steps(tmp_path) == [1, 2]
+        for step in (3, 4):
+            opened.write(record(step))
+    assert (2, "went back to step 2: the loss jumped") in happened(tmp_path)
     write(tmp_path, 4, 5)
     assert steps(tmp_path) == [1, 2, 3, 4, 5]
     pytest.importorskip("tensorboard")
