@@ -27,7 +27,7 @@ def initialise(model: TextModule, seed: int) -> None:
 
 @torch.no_grad()
 def initialise_tower(tower: TowerModule, seed: int) -> None:
-    """As SigLIP's: LeCun's truncated normal for matrices, N(0, 1 / width) for positions, biases 0, gains 1."""
+    """As SigLIP's: matrices LeCun's truncated normal, positions N(0, 1 / width), biases 0, gains 1."""
     generator = torch.Generator().manual_seed(seed)
     _linears(tower, generator)
     nn.init.normal_(tower.positions, std=tower.config.width**-0.5, generator=generator)
@@ -35,7 +35,7 @@ def initialise_tower(tower: TowerModule, seed: int) -> None:
 
 @torch.no_grad()
 def initialise_sigmoid(model: SigmoidModel, seed: int) -> None:
-    """What is not the tower: the text encoder as any decoder, the heads as the tower. See `initialise_tower`."""
+    """What is not the tower: the text encoder as any decoder, the heads as `initialise_tower` has it."""
     initialise(model.texts.decoder, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     _linears(model.pool, generator)

@@ -20,8 +20,8 @@ OPEN_ROWS = 64  # rows that wait for a document that fits
 class Document:
     """Token ids [n], and weights [n]: how much it counts to predict each. The first is never predicted.
 
-    `pictures` [n]: which picture a soft token is of, -1 for text; None: there are none. A soft token weighs 0,
-    its id does not matter, and text stands between two pictures, as marks do in a prompt.
+    `pictures` [n]: which picture a soft token is of, -1 for text; None: there are none. A soft token weighs
+    0, its id does not matter, and text stands between two pictures, as marks do in a prompt.
     """
 
     ids: Sequence[int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..errors import ImageError
 from ..inputs.views import LEVELS, look
 from ..ops.contract import Floats, Ints
+from .packing import Document
 
 Pixels = npt.NDArray[Any]  # uint8 [n, 3, S, S], or float32 in -1..1
 
@@ -23,6 +24,8 @@ class Pictures(Protocol):
     def digest(self) -> str:
         """A run goes on only with the pictures that it began with."""
         ...
+
+    def __len__(self) -> int: ...
 
     def read(self, numbers: Ints) -> npt.NDArray[Any]:
         """Those with these numbers: pixels [n, 3, S, S], or pooled features [n, tokens, D]."""
@@ -49,16 +52,15 @@ class PictureArray:
 
 
 def brightness(pixels: Pixels) -> Floats:
-    """What a tower sees, float32 in -1..1: whole numbers 0 to 255 become what inputs/views.py makes of them."""
+    """What a tower sees, float32 in -1..1: of whole numbers 0 to 255 what inputs/views.py makes of them."""
     found: Floats = LEVELS[pixels] if pixels.dtype == np.uint8 else pixels
     return found
 
 
 def decoded(sources: Sequence[object], side: int) -> tuple[PictureArray, dict[int, str]]:
-    """Pictures in anything that `read_picture` reads, as squares of `side` pixels; and what is wrong with which.
+    """Whatever `read_picture` reads, as squares of `side` pixels; and what is wrong, by number.
 
-    One that does not decode is black here, so that the others keep their numbers: `shown_whole` drops
-    documents that show it.
+    One that does not decode is black here, so that the others keep their numbers: see `unbroken`.
     """
     pixels, broken = np.zeros((len(sources), 3, side, side), np.uint8), {}
     for number, source in enumerate(sources):
@@ -67,3 +69,12 @@ def decoded(sources: Sequence[object], side: int) -> tuple[PictureArray, dict[in
         except ImageError as error:
             broken[number] = str(error)
     return PictureArray(pixels), broken
+
+
+def unbroken(documents: Iterable[Document], broken: Container[int]) -> list[Document]:
+    """The documents that show none of these pictures."""
+    return [
+        document
+        for document in documents
+        if not any(picture in broken for picture in document.pictures or () if picture >= 0)
+    ]

@@ -1,8 +1,8 @@
 """Learning to speak of pictures: next tokens of packed rows that show some (Gemma 3 report, 2.2).
 
-`Sight` is a decoder with eyes. With a tower as eyes, pictures are pixels and all three parts learn: this is the
-fine-tuning of the encoder "on data from visual assistant tasks". With a projector as eyes, pictures are pooled
-features that a frozen tower made before (feature_cache.py): projector and decoder learn.
+`Sight` is a decoder with eyes. With a tower as eyes, pictures are pixels and all three parts learn: this is
+the fine-tuning of the encoder "on data from visual assistant tasks". With a projector as eyes, pictures are
+pooled features that a frozen tower made before (feature_cache.py): projector and decoder learn.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sight(nn.Module):
         self.objective = (Objective(text, z=z),)  # hidden from torch, or each parameter had two names
 
     def soft(self, seen: npt.NDArray[Any]) -> Tensor | None:
-        """Soft tokens [n * tokens, width of the text] of pixels or pooled features, `Pictures.read`; None of none."""
+        """Soft tokens [n * tokens, width of the text] of what `Pictures.read` gives; None of no picture."""
         if not len(seen):
             return None
         if isinstance(self.eyes, ProjectorModule):

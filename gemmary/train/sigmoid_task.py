@@ -1,12 +1,12 @@
 """A tower learns from pairs of picture and text, as SigLIP's did (arXiv 2303.15343; Gemma 3 report, 2.2).
 
-What turns patches and texts into one vector each is trained beside the tower and thrown away afterwards: patches
-by SigLIP's attention pooling; texts by a small transformer whose tokens all see each other (each text is a block
-of its own, as a picture is), because a bag of tokens cannot tell a red square and a blue circle from a blue
-square and a red circle.
+What turns patches and texts into one vector each is trained beside the tower and thrown away afterwards:
+SigLIP's attention pooling for patches; for texts a small transformer whose tokens all see each other (each
+text is a block of its own, as a picture is), because a bag of tokens cannot tell a red square and a blue circle
+from a blue square and a red circle.
 
-Each micro-batch is a batch of its own: its pairs are each other's wrong answers. n pictures, P patches, L tokens
-of a row, D width.
+Each micro-batch is a batch of its own: its pairs are each other's wrong answers. n pictures, P patches, L
+tokens of a row, D width.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class AttentionPool(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Texts of at most `longest` tokens to vectors [n, size]: decoder layers without a direction, the mean, a matrix.
+    """Texts of at most `longest` tokens to vectors: decoder layers that look both ways, the mean, a matrix.
 
     `config`: its sizes; layers look as far as their windows say, so all of them had better be global.
     """
@@ -115,7 +115,7 @@ def text_step(texts: Texts, longest: int) -> Step:
 
 
 class SigmoidModel(nn.Module):
-    """A tower without its projector, and what compares its pictures with texts. The tower's parameters are shared.
+    """A tower without its projector, with which it shares parameters, and what compares pictures with texts.
 
     `bias`: that of the loss at first; minus the logarithm of a micro-batch's wrong pairs is a good guess.
     """

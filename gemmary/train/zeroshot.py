@@ -1,7 +1,7 @@
 """Labels without training for them: whether a text belongs to a picture, asked of each text by itself.
 
-As the sigmoid loss allows: sigmoid(t x . y + b) needs no other text to compare with, so a picture may have several
-labels or none (SigLIP, arXiv 2303.15343).
+As the sigmoid loss allows: sigmoid(t x . y + b) needs no other text to compare with, so a picture may have
+several labels or none (SigLIP, arXiv 2303.15343).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PORTION = 32  # pictures that go through the tower at a time
 
 @torch.no_grad()
 def probabilities(model: SigmoidModel, pixels: Pixels, texts: Texts, portion: int = PORTION) -> Floats:
-    """How likely each text belongs to each picture, in float32: [n, 3, S, S] and ids -> [n, texts], each 0 to 1."""
+    """How likely each text belongs to each picture [n, 3, S, S], in float32: [n, texts], each 0 to 1."""
     y = torch.nn.functional.normalize(model.texts(texts).float(), dim=-1)
     found = []
     for first in range(0, len(pixels), portion):
