@@ -77,8 +77,9 @@ def test_packed_documents_have_the_loss_and_gradients_that_they_have_alone(model
 
 
 @pytest.mark.parametrize(
-    "name", ["eyes.patch.weight", "eyes.positions", "eyes.layers.0.q.weight", "eyes.layers.1.fc2.bias",
-             "eyes.soft_norm.weight", "eyes.projection.weight", "text.layers.0.k.weight", "text.table.weight"],
+    "name",
+    ["eyes.patch.weight", "eyes.positions", "eyes.layers.0.q.weight", "eyes.layers.1.fc2.bias",
+     "eyes.soft_norm.weight", "eyes.projection.weight", "text.layers.0.k.weight", "text.table.weight"],
 )  # fmt: skip
 def test_gradients_are_slopes(model: Sight, name: str) -> None:
     """Along the gradient the loss rises by its length; an error in the splice would change that."""
