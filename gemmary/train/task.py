@@ -17,7 +17,7 @@ class Lesson(NamedTuple):
 
 
 class Task(Protocol):
-    """A module and what it learns. All parameters of `module` are trained, under their names in checkpoints."""
+    """A module and what it learns. All of its parameters are trained; checkpoints hold them by name."""
 
     @property
     def module(self) -> nn.Module:
@@ -35,7 +35,10 @@ class Task(Protocol):
         ...
 
     def parts(self, step: int) -> Sequence[Any]:
-        """The micro-batches of `step`: a function of the step alone, so that resuming needs no position."""
+        """The micro-batches of `step`: a function of it alone, so that resuming needs no position.
+
+        A run that left out data asks for later ones than its own steps.
+        """
         ...
 
     def loss(self, part: Any) -> Lesson:
