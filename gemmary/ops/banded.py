@@ -38,26 +38,33 @@ class Banded:
             keys = keys.repeat(len(seen.first), 1)
         return ((first[:, :, None] <= keys[:, None]) & (keys[:, None] <= last[:, :, None]))[:, None]
 
-    def attend(self, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, seen: Tensor | None, scale: float) -> Tensor:
+    def attend(
+        self, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, seen: Tensor | None, scale: float
+    ) -> Tensor:
         """softmax(q k * scale) v over what is seen: [B, T, N, H]."""
         queries, keys = (q_BTNH.shape[1],) * 2 if seen is None else seen.shape[2:]
         if queries != keys:
             q_BTNH = q_BTNH.unflatten(1, (-1, queries)).flatten(0, 1)
             k_BTKH, v_BTKH = (_with_neighbours(x, queries, keys // queries) for x in (k_BTKH, v_BTKH))
         q, k, v = (x.transpose(1, 2) for x in (q_BTNH, k_BTKH, v_BTKH))
-        if seen is not None and q[..., 0].numel() * k.shape[2] <= SCORES:
+        if q[..., 0].numel() * k.shape[2] <= SCORES:
             return _attend_plainly(q, k, v, seen, scale).transpose(1, 2)
         o = scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=True)
         return o.transpose(1, 2)
 
 
-def _attend_plainly(q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, seen: Tensor, scale: float) -> Tensor:
+def _attend_plainly(
+    q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, seen: Tensor | None, scale: float
+) -> Tensor:
     """Two products and a softmax in float32 between them; queries that share a key are rows of one product."""
     kv_heads, queries = k_BKSH.shape[1], q_BNTH.shape[2]
     q_BKRH = q_BNTH.unflatten(1, (kv_heads, -1)).flatten(2, 3)
     scores = (q_BKRH @ k_BKSH.transpose(2, 3)).float() * scale
-    scores = scores.unflatten(2, (-1, queries)).masked_fill(~seen[:, :, None], float("-inf"))
-    weights = scores.softmax(-1).to(v_BKSH.dtype).flatten(2, 3)
+    if seen is not None:
+        scores = (
+            scores.unflatten(2, (-1, queries)).masked_fill(~seen[:, :, None], float("-inf")).flatten(2, 3)
+        )
+    weights = scores.softmax(-1).to(v_BKSH.dtype)
     return (weights @ v_BKSH).unflatten(2, (-1, queries)).flatten(1, 2)
 
 
