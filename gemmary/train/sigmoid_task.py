@@ -1,9 +1,9 @@
 """A tower learns from pairs of picture and text, as SigLIP's did (arXiv 2303.15343; Gemma 3 report, 2.2).
 
 What turns patches and texts into one vector each is trained beside the tower and thrown away afterwards:
-SigLIP's attention pooling for patches; for texts a small transformer whose tokens all see each other, as those
-of a picture do, because a bag of tokens cannot tell a red square and a blue circle from a blue square and a
-red circle.
+SigLIP's attention pooling for patches; for texts a small transformer whose tokens all see each other, as
+those of a picture do, because a bag of tokens cannot tell a red square and a blue circle from a blue square
+and a red circle.
 
 Each micro-batch is a batch of its own: its pairs are each other's wrong answers. n pictures, P patches, L
 tokens of a row, D width.

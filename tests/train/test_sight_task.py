@@ -133,7 +133,7 @@ def test_features_teach_what_pixels_teach_where_the_tower_rests(tmp_path: Path, 
 def test_bfloat16_learns_about_the_same(model: Sight) -> None:
     rows = pack_rows(DOCUMENTS, shapes.ROW)
     exact, low = (
-        SightTask(model.text, model.eyes, rows, PICTURES, shapes.plan(1, low=low)).loss(rows).loss
+        SightTask(model.text, model.eyes, rows, PICTURES, shapes.plan(1, low=low)).loss(rows).loss.detach()
         for low in (False, True)
     )
     assert low.dtype == torch.float32
