@@ -10,10 +10,11 @@ from statistics import mean, stdev
 # Student's t, two-sided at 95 %, for 1, 2, 3, ... degrees of freedom.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
 RULE = (
-    "Variants share their seeds, and with a seed the order of the data and, where shapes allow, the first "
-    "weights: differences are taken seed by seed. An effect is seen where the mean difference is larger than "
-    "its margin: the standard error of the mean times Student's t for 95 %, two-sided (4.30 with three seeds). "
-    'Anything smaller is written "no effect seen". Of twenty comparisons of equals, one passes by chance.'
+    "Variants share their seeds, and with a seed the order of the data and, where shapes allow, the first"
+    " weights: differences are taken seed by seed. An effect is seen where the mean difference is larger "
+    "than its margin: the standard error of the mean times Student's t for 95 %, two-sided (4.30 with "
+    'three seeds). Anything smaller is written "no effect seen". Of twenty comparisons of equals, one '
+    "passes by chance."
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,12 @@ from ...train.initial import initialise
 from ...train.loop import Plan, Trainer
 from ...train.loss import mean_loss
 from ...train.optimizer import Learning
-from ...train.packing import Document, Rows, pack_rows
+from ...train.packing import Rows, pack_rows
 from ...train.teacher import Teacher
-from ...train.vocabulary import BOS, train_vocabulary
+from ...train.text_task import TextTask
+from ...train.vocabulary import train_vocabulary
 from ..corpus import HELD_BOOKS
+from ..long import books, module_of, whole_pieces
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -38,21 +40,24 @@ class Scale:
     held: int = 65_536
 
 
-QUICK = Scale(vocabulary=560, characters=6_000, step_tokens=128, held=512)
+QUICK = Scale(vocabulary=640, characters=6_000, step_tokens=128, held=512)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A toy's training: `steps`, a quarter of them warming up at most; `level`: the rate stays up at the end."""
+    """A toy's training: `steps`, after `warmup` of them at rate `peak`; `level`: it stays up until the end.
+
+    Without `level` the rate falls to 0 over the second half.
+    """
 
     steps: int
     level: bool = False
     peak: float = 1e-2
+    warmup: int = 20
 
     def learning(self) -> Learning:
-        """Linear up, level, and down to 0 in the second half, unless level."""
-        warmup = min(20, self.steps // 4)
-        return Learning(peak=self.peak, warmup=warmup, cooldown=0 if self.level else self.steps // 2)
+        """As the loop wants it."""
+        return Learning(peak=self.peak, warmup=self.warmup, cooldown=0 if self.level else self.steps // 2)
 
 
 class Lab:
@@ -87,58 +92,45 @@ class Lab:
 
     def rows(self, row: int) -> Rows:
         """Training rows of `row` tokens, each a consecutive piece of one book behind <bos>."""
-        return pack_rows([piece for book in self._books for piece in pieces(book, row)], row)
+        return pack_rows([piece for book in self._books for piece in whole_pieces(book, row)], row)
 
     def held(self, row: int) -> Rows:
         """Rows from the two books that nothing is trained on, as many from each."""
-        count = max(1, self.scale.held // row // len(HELD_BOOKS))
-        texts = [(self.data / "books" / name).read_text(encoding="utf-8") for name in HELD_BOOKS]
-        return pack_rows(
-            [piece for text in texts for piece in pieces(self.tokenizer.encode(text), row)[:count]], row
-        )
-
-    def model(self, config: Config, row: int, weights: Weights | None = None) -> TextModule:
-        """A toy that reads rows of `row` tokens."""
-        made = TextModule(config, Trainable(row, (None, config.window)))
-        if weights is not None:
-            made.load_arrays(weights)
-        return made
+        return books(self.data, self.tokenizer, row, HELD_BOOKS, max(2, self.scale.held // row))
 
     def train(
         self, folder: Path, config: Config, row: int, schedule: Schedule, seed: int,
         start: Weights | None = None, teacher: Teacher | None = None,
     ) -> Weights:  # fmt: skip
-        """Weights after `schedule`, from `start` or first ones; where `folder` has them, or some, it goes on."""
+        """Weights after `schedule`, from `start` or first ones; from where `folder` has got to."""
         path = folder / f"weights-{schedule.steps}.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             return load_file(path)
-        model = self.model(config, row, start)
+        model = TextModule(config, Trainable(row, (None, config.window)))
         if start is None:
             initialise(model, seed)
+        else:
+            model.load_arrays(start)
         plan = Plan(
             steps=schedule.steps, rows=max(1, self.scale.step_tokens // row), parts=1, workers=1, low=False,
             fuse=False, checkpoint_every=100, keep=1, seed=seed, learning=schedule.learning(),
             distill=None if teacher is None else teacher.how,
         )  # fmt: skip
-        if not Trainer(model, self.rows(row), plan, folder / "training", teacher).run():
+        task = TextTask(model, self.rows(row), plan, teacher)
+        if not Trainer(task, plan, folder / "training").run():
             raise KeyboardInterrupt
         save_file(model.arrays(), path)
         return model.arrays()
 
     def loss(self, config: Config, row: int, weights: Weights) -> float:
         """Nats a token of the held-out books."""
-        return mean_loss(self.model(config, row, weights), self.held(row))
-
-
-def pieces(ids: Sequence[int], row: int) -> list[Document]:
-    """Consecutive pieces of a text, each of exactly `row` tokens with its <bos>; what is left over is left out."""
-    starts = range(0, len(ids) - row + 2, row - 1)
-    return [Document([BOS, *ids[at : at + row - 1]], [0.0] + [1.0] * (row - 1)) for at in starts]
+        return mean_loss(module_of(config, weights, row), self.held(row))
 
 
 def toy(name: str, layers: int, width: int, window: int, context: int, vocabulary: int) -> Config:
     """A Gemma 3 of toy size: two query heads of 32 share one key/value head; a global layer after five."""
     return Config(
-        name=name, vocab=vocabulary, width=width, layers=layers, heads=2, kv_heads=1, head_dim=32, ffn=3 * width,
-        window=window, context=context, query_scalar=32,
+        name=name, vocab=vocabulary, width=width, layers=layers, heads=2, kv_heads=1, head_dim=32,
+        ffn=3 * width, window=window, context=context, query_scalar=32,
     )  # fmt: skip

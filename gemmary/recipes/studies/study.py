@@ -1,7 +1,7 @@
 """What every study has in common: runs that are kept, and findings.
 
-Every run (a variant under a seed) is measured once: its numbers lie as JSON in the study's folder, and a study
-that was cut goes on behind the last of them.
+Every run (a variant under a seed) is measured once: its numbers lie as JSON in the study's folder, and a
+study that was cut goes on behind the last of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study says: figures, tables (the first line is the head), sentences, and what they do not show."""
+    """What a study says: figures, tables (a head, then lines), sentences, and what they do not show."""
 
     figures: tuple[Figure, ...]
     tables: tuple[tuple[tuple[str, ...], ...], ...]
@@ -97,7 +97,9 @@ class Study:
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("settings") != settings:
-                raise GemmaryError(f"{path} is a run of other settings: remove {folder}, or name another folder")
+                raise GemmaryError(
+                    f"{path} is a run of other settings: remove {folder}, or name another folder"
+                )
             return Run(**found)
         tell(f"{self.name}: {variant}, seed {seed}")
         start = time.monotonic()
