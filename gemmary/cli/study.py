@@ -71,12 +71,13 @@ def _results(found: Study, work: Path, out: Path, seeds: int) -> Findings:
     from ..recipes.studies.origin import origin
     from ..recipes.studies.page import write
 
+    here = origin()
     try:
-        runs = found.runs(work / found.name, seeds, note)
+        runs = found.runs(work / found.name, seeds, note, here["commit"])
     except KeyboardInterrupt:
         note("Stopped. The same command goes on from here.")
         raise typer.Exit(130) from None
-    findings = write(found, runs, out, origin())
+    findings = write(found, runs, out, here)
     note(f"{out / found.name}.md, .json and .svg are written.")
     return findings
 

@@ -3,8 +3,8 @@
     python -m gemmary.recipes.long nano.gguf --data ../shared/data --out runs/long
 
 Gemma 3 (report, section 2) is trained at 32K tokens; at the end, the positions of its global layers are
-divided by 8 and training goes on for a while (positional interpolation, arXiv 2306.15595). Local layers see no
-further than their window and stay as they are. How long the phase is, the report does not say.
+divided by 8 and training goes on for a while (positional interpolation, arXiv 2306.15595). Local layers see
+no further than their window and stay as they are. How long the phase is, the report does not say.
 
 The folder gets positions.json, which is perplexity by position before, rescaled and not yet trained, and
 after; and long.gguf, which says factor 8.
@@ -37,6 +37,7 @@ from ..train.text_task import TextTask
 from ..train.vocabulary import BOS
 from ..weights.assemble import module_text
 from ..weights.checkpoint import Checkpoint, open_checkpoint
+from ..weights.requantize import plan
 from ..weights.save import write_gguf
 from ..weights.tensor import Tensor
 from ..weights.tokenizerfiles import TEMPLATE, chat_template, read_vocabulary
@@ -85,13 +86,13 @@ def module_of(config: Config, weights: Weights, row: int) -> TextModule:
     return model
 
 
-def train_long(config: Config, weights: Weights, data: Rows, plan: Plan, folder: Path) -> TextModule | None:
+def train_long(config: Config, weights: Weights, data: Rows, how: Plan, folder: Path) -> TextModule | None:
     """The phase itself: `config` as `lengthened` made it, `weights` as they were, `data` in long rows.
 
     None if it was interrupted; called again, it goes on. GemmaryError: as `Trainer.run`.
     """
     model = module_of(config, weights, data.ids.shape[1])
-    return model if Trainer(TextTask(model, data, plan), plan, folder).run() else None
+    return model if Trainer(TextTask(model, data, how), how, folder).run() else None
 
 
 PLAN = Plan(
@@ -108,7 +109,7 @@ class Settings:
     factor: float = FACTOR
     rows: int = 400  # for training
     held: int = 4
-    format: str = "Q8_0"
+    format: str = "q8_0"
     plan: Plan = PLAN
 
 
@@ -154,16 +155,14 @@ class Long:
 
     def export(self, weights: Weights) -> None:
         """long.gguf: matrices in the settings' format, norms in float32."""
-        matrix, vector = FORMATS[self.settings.format], FORMATS["F32"]
-        tensors = {
-            name: Tensor.pack(name, a, matrix)
-            if a.ndim == 2
-            else Tensor.pack(name, a, vector, gain_offset=1.0)
-            for name, a in weights.items()
+        exact = {
+            name: Tensor.pack(name, array, FORMATS["F32"], gain_offset=0.0 if array.ndim == 2 else 1.0)
+            for name, array in weights.items()
         }
+        stored = plan(exact, self.settings.format, self.settings.format).tensors
         template = chat_template(self.checkpoint)
         metadata = {} if template is None else {TEMPLATE: template}
-        write_gguf(self.out / "long.gguf", self.config, tensors, read_vocabulary(self.checkpoint), metadata)
+        write_gguf(self.out / "long.gguf", self.config, stored, read_vocabulary(self.checkpoint), metadata)
 
 
 def said(measured: Mapping[str, list[Bucket]]) -> str:
@@ -187,8 +186,8 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=Settings.measured, help="tokens of a measured text")
     parser.add_argument("--steps", type=int, default=Settings.plan.steps, help="length of the phase")
     given = parser.parse_args()
-    plan = replace(Settings.plan, steps=given.steps)
-    settings = Settings(row=given.row, measured=given.measured, plan=plan)
+    steps = replace(Settings.plan, steps=given.steps)
+    settings = Settings(row=given.row, measured=given.measured, plan=steps)
     try:
         done = Long(given.model, given.data, given.out, settings).run()
     except GemmaryError as error:

@@ -15,11 +15,11 @@ from .study import Findings, Runs, Study
 
 INDEX = """# Studies
 
-What the Gemma 3 report found by ablation, asked again of toys that two cores train in minutes:
-`gemmary study` lists the questions, `gemmary study NAME` answers one. Toys cannot prove what holds at 2B. They show whether
-an effect is there at their own scale; where a report's number is arithmetic, it is met exactly. Every page has
-its figure, its numbers beside the report's, and what it does not show; the JSON has every raw number, the
-commit and the machine.
+What the Gemma 3 report found by ablation, asked again of toys that two cores train in minutes: `gemmary
+study` lists the questions, `gemmary study NAME` answers one. Toys cannot prove what holds at 2B. They show
+whether an effect is there at their own scale; where a report's number is arithmetic, it is met exactly.
+Every page has its figure, its numbers beside the report's, and what it does not show; the JSON has every
+raw number, the commit and the machine.
 
 """
 
@@ -69,6 +69,7 @@ def page(study: Study, runs: Runs, found: Findings, origin: Mapping[str, str]) -
         f"![{f.title}]({name})" for f, name in zip(found.figures, figure_names(study.name, 9), strict=False)
     )
     seconds = sum(run.seconds for run in runs.all)
+    commits = ", ".join(sorted({run.commit for run in runs.all}))
     seeds = "arithmetic: no seeds" if study.exact else f"{len({run.seed for run in runs.all})} seeds"
     parts = [
         f"# {study.title}",
@@ -78,7 +79,7 @@ def page(study: Study, runs: Runs, found: Findings, origin: Mapping[str, str]) -
         *(markdown_table(lines) for lines in found.tables),
         f"What this does not show: {found.limits}",
         *([] if study.exact else [f"The rule: {RULE}"]),
-        f"`gemmary study {study.name}` at {origin['commit']}: {seeds}, {seconds:,.0f} s, {origin['device']}. "
+        f"`gemmary study {study.name}` at {commits}: {seeds}, {seconds:,.0f} s, {origin['device']}. "
         f"All numbers: [{study.name}.json]({study.name}.json).",
     ]
     return "\n\n".join(parts) + "\n"

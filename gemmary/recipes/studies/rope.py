@@ -109,7 +109,8 @@ def _said(runs: Runs, names: list[str], stages: Stages) -> list[str]:
         f"Before, positions {last} against {within}, in nats a token: {_grown(runs, BEFORE, last, within)}.",
         f"Rescaled and trained, at {last}: {runs.effect(TRAINED, BEFORE, last).said()} against before, "
         f"{runs.effect(TRAINED, CONTROL, last).said()} against the same training without rescaling; at "
-        f"{within}: {runs.effect(TRAINED, BEFORE, within).said()} and {runs.effect(TRAINED, CONTROL, within).said()}.",
+        f"{within}: {runs.effect(TRAINED, BEFORE, within).said()} and "
+        f"{runs.effect(TRAINED, CONTROL, within).said()}.",
         f"Rescaling alone, without training, at {within}: {runs.effect(RESCALED, BEFORE, within).said()}.",
     ]
 

@@ -24,12 +24,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Run:
-    """What one variant gave under one seed: numbers by name, and the seconds it took."""
+    """What one variant gave under one seed: numbers by name, the seconds it took, and by which commit."""
 
     variant: str
     seed: int
     points: Points
     seconds: float
+    commit: str
 
 
 class Runs:
@@ -83,15 +84,15 @@ class Study:
     find: Callable[[Runs], Findings]
     exact: bool = False
 
-    def runs(self, folder: Path, seeds: int, tell: Tell) -> Runs:
-        """Every variant under every seed; those that `folder` has are not run again.
+    def runs(self, folder: Path, seeds: int, tell: Tell, commit: str) -> Runs:
+        """Every variant under every seed; those that `folder` has are not run again. `commit`: of this code.
 
         GemmaryError: the folder holds runs of other settings.
         """
         wanted = [(seed, variant) for seed in range(1 if self.exact else seeds) for variant in self.variants]
-        return Runs([self._run(folder, variant, seed, tell) for seed, variant in wanted])
+        return Runs([self._run(folder, variant, seed, tell, commit) for seed, variant in wanted])
 
-    def _run(self, folder: Path, variant: str, seed: int, tell: Tell) -> Run:
+    def _run(self, folder: Path, variant: str, seed: int, tell: Tell, commit: str) -> Run:
         path = folder / "runs" / f"{_file_name(variant)}-{seed}.json"
         settings = json.loads(json.dumps(dict(self.settings)))
         if path.exists():
@@ -104,7 +105,7 @@ class Study:
         tell(f"{self.name}: {variant}, seed {seed}")
         start = time.monotonic()
         points = self.measure(variant, seed)
-        run = Run(variant, seed, points, round(time.monotonic() - start, 1))
+        run = Run(variant, seed, points, round(time.monotonic() - start, 1), commit)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(json.dumps({**asdict(run), "settings": settings}, indent=1).encode())
