@@ -9,6 +9,7 @@ from math import floor, log10
 
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 78, 22, 54, 96
+DODGE = 5  # between series, so that error bars do not cover each other
 COLOURS = ("#4c6ef5", "#e8590c", "#2b8a3e", "#ae3ec9", "#0c8599", "#868e96")
 _STYLE = (
     "text{font:13px system-ui,'DejaVu Sans',sans-serif;fill:#1d2433}.t{font-size:15px;font-weight:600}"
@@ -82,7 +83,8 @@ class Figure:
 
     def _line(self, series: Series, number: int) -> list[str]:
         colour = COLOURS[number % len(COLOURS)]
-        places = [(self._x(p.x), self._y(p.y)) for p in series.points]
+        aside = DODGE * (number - (len(self.series) - 1) / 2)
+        places = [(self._x(p.x) + aside, self._y(p.y)) for p in series.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         dash = ' stroke-dasharray="5 4"' if series.dashed else ""
         parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>']
