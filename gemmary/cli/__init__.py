@@ -14,6 +14,7 @@ from .chat import chat
 from .library import list_, pull, rm
 from .quantize import convert, quantize
 from .show import show
+from .study import study
 from .terminal import note, printable
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command("rm")(rm)
 app.command("bench")(bench)
 app.command("quantize")(quantize)
 app.command("convert")(convert)
+app.command("study")(study)
 
 
 def _version(wanted: bool) -> None:
