@@ -78,8 +78,8 @@ class Worker:
         seen = masks(rows, self.config.window, self.attention, device)
         with torch.autocast(device, torch.bfloat16):
             loss = self.fused(
-                input_ids=ids, position_ids=pos, attention_mask=seen, labels=labels, shift_labels=labels, num_items_in_batch=torch.tensor(total, device=device),
-                use_cache=False,
+                input_ids=ids, position_ids=pos, attention_mask=seen, labels=labels, shift_labels=labels,
+                num_items_in_batch=torch.tensor(total, device=device), use_cache=False,
             ).loss  # fmt: skip
         loss.backward()
         return loss.item()

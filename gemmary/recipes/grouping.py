@@ -2,10 +2,10 @@
 
     python -m gemmary.recipes.grouping --out runs/grouping --data ../shared/data
 
-Trains a toy with a key/value head for each query head on the bytes of books; pools them to fewer in three ways
-(the paper's figure 4: the mean of a group, its first head, random weights); trains each a little further. Leaves
-grouping.json, grouping.svg and grouping.md: loss on held-out books over the share of training that was added.
-Without --data texts are made up, and have to be copied. Two minutes on two cores.
+Trains a toy with a key/value head for each query head on the bytes of books; pools them to fewer in three
+ways (the paper's figure 4: mean of a group, its first head, random weights); trains each a little further.
+Leaves grouping.json, grouping.svg and grouping.md: loss on held-out books over the share of training that
+was added. Without --data texts are made up, and have to be copied. Two minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -210,14 +210,15 @@ def _means(losses: list[list[float]]) -> list[float]:
 
 
 def _page(title: str, said: str, settings: Settings, found: Mapping[str, list[list[float]]]) -> str:
+    opening = f"{said[0].upper()}{said[1:]} (loss on held-out text, {len(settings.seeds)} seeds)."
+    paper = "Ainslie et al. 2023 (arXiv 2305.13245, figure 4): the mean is best, then the first, then random."
     head = " | ".join(f"{share:.1%}" for share in settings.shares)
     lines = [
         f"| {name} | " + " | ".join(f"{loss:.3f}" for loss in _means(found[how])) + " |"
         for how, name in NAMES.items()
     ]
     return "\n".join([
-        f"# {title}", "", f"{said[0].upper()}{said[1:]} (loss on held-out text, {len(settings.seeds)} seeds).",
-        "Ainslie et al. 2023 (arXiv 2305.13245, figure 4) find the mean best, then the first, then random.", "",
+        f"# {title}", "", opening, paper, "",
         f"| share of training added | {head} |", "| --- |" + " --- |" * len(settings.shares), *lines, "",
         "![loss over added training](grouping.svg)", "",
     ])  # fmt: skip
