@@ -1,4 +1,4 @@
-"""The table of training speed: both sides train the same, and what is counted is right. Speed is not tested."""
+"""The table of training speed: both sides train the same; what is counted is right. Speed is not tested."""
 
 from __future__ import annotations
 
