@@ -1,4 +1,4 @@
-"""The texts that both sides of the training table learn: random ids, packed in rows, the same for each seed."""
+"""The texts that both sides of the training table learn: random ids in packed rows, the same for a seed."""
 
 from __future__ import annotations
 

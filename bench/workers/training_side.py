@@ -26,7 +26,7 @@ from gemmary.train.packing import Rows
 
 
 class Turns:
-    """Rows for the loop. Before the first micro-batch beyond a turn it answers, and waits for the next turn."""
+    """Rows for the loop. Before the first micro-batch beyond a turn it answers and waits for the next one."""
 
     def __init__(self, rows: Rows, job: Job, log: Path) -> None:
         self.rows, self.job, self.log = rows, job, log
@@ -75,7 +75,12 @@ def main() -> None:
     workers = job.threads if job.device == "cpu" else 1
     learning = Learning(peak=1e-3, muon=asked["muon"], warmup=1, cooldown=0)
     plan = Plan(
-        steps=10**9, rows=job.rows, parts=job.parts, workers=workers, learning=learning, checkpoint_every=10**9
+        steps=10**9,
+        rows=job.rows,
+        parts=job.parts,
+        workers=workers,
+        learning=learning,
+        checkpoint_every=10**9,
     )
     print(json.dumps({"version": f"torch {torch.__version__}", "build": model.ops.rowwise.name}), flush=True)
     Trainer(model.to(job.device), rows, plan, folder).run()

@@ -75,11 +75,11 @@ class Worker:
         device = self.job.device
         ids, pos = (torch.from_numpy(x).long().to(device) for x in (rows.ids, rows.pos))
         labels = ids.roll(-1, 1).masked_fill(torch.from_numpy(rows.weights == 0).to(device), -100)
+        seen = masks(rows, self.config.window, self.attention, device)
         with torch.autocast(device, torch.bfloat16):
             loss = self.fused(
-                input_ids=ids, position_ids=pos, attention_mask=masks(rows, self.config.window, self.attention, device),
-                labels=labels, shift_labels=labels, num_items_in_batch=torch.tensor(total, device=device),
-                use_cache=False,
+                input_ids=ids, position_ids=pos, attention_mask=seen, labels=labels, shift_labels=labels,
+                num_items_in_batch=torch.tensor(total, device=device), use_cache=False,
             ).loss  # fmt: skip
         loss.backward()
         return loss.item()

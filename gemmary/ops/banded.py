@@ -24,7 +24,7 @@ class Banded:
     name = "SDPA with masks in bands"
 
     def stage(self, seen: Intervals, window: int | None, device: str) -> Tensor | None:
-        """Bool [B, 1, T, T], or [B * bands, 1, window, 2 or 3 windows]; None: everybody sees the whole row."""
+        """Bool [B, 1, T, T] or [B * bands, 1, window, 2 or 3 windows]; None: all see their whole row."""
         if seen.whole:
             return None
         first, last = (torch.from_numpy(x).to(device) for x in (seen.first, seen.last))
@@ -56,7 +56,7 @@ class Banded:
 def _attend_plainly(
     q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, seen: Tensor | None, scale: float
 ) -> Tensor:
-    """Two products and a softmax in float32 between them; queries that share a key are rows of one product."""
+    """Two products, a softmax in float32 between; queries that share a key are rows of one product."""
     kv_heads, queries = k_BKSH.shape[1], q_BNTH.shape[2]
     q_BKRH = q_BNTH.unflatten(1, (kv_heads, -1)).flatten(2, 3)
     scores = (q_BKRH @ k_BKSH.transpose(2, 3)).float() * scale
@@ -70,7 +70,7 @@ def _attend_plainly(
 
 def _bands(seen: Intervals, window: int | None) -> int:
     """Bands of keys that a band of queries needs: 2, or 3 with pictures; 0 where whole rows are no more."""
-    rows, width = seen.last.shape
+    width = seen.last.shape[1]
     if not window or width % window:
         return 0
     end = np.arange(width) // window * window + window - 1
@@ -79,7 +79,7 @@ def _bands(seen: Intervals, window: int | None) -> int:
 
 
 def _with_neighbours(x_BTKH: Tensor, band: int, count: int) -> Tensor:
-    """[B, T, K, H] -> [B * bands, count * band, K, H]: each band behind the one before; with 3, before the next."""
+    """[B, T, K, H] -> [B * bands, count * band, K, H]: the band before and each band; with 3, the next."""
     bands = x_BTKH.unflatten(1, (-1, band))
     nothing = torch.zeros_like(bands[:, :1])
     parts = [torch.cat([nothing, bands[:, :-1]], 1), bands]

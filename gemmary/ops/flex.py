@@ -47,15 +47,18 @@ class Flex:
 
 def block_mask(seen: Intervals, device: str, block: int = BLOCK) -> BlockMask:
     """The mask of rows: which blocks of keys a block of queries sees in part, and which as a whole."""
-    part, full = _blocks(seen, block)
     first, last = (torch.from_numpy(x).to(device) for x in (seen.first, seen.last))
 
     def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return (first[b, q] <= k) & (k <= last[b, q])
 
     width = first.shape[1]
-    given = (torch.from_numpy(x).to(device) for x in (*_ordered(part), *_ordered(full)))
-    return BlockMask.from_kv_blocks(*given, BLOCK_SIZE=block, mask_mod=sees, seq_lengths=(width, width))
+    some_count, some, full_count, full = (
+        torch.from_numpy(x).to(device) for chosen in _blocks(seen, block) for x in _ordered(chosen)
+    )
+    return BlockMask.from_kv_blocks(
+        some_count, some, full_count, full, BLOCK_SIZE=block, mask_mod=sees, seq_lengths=(width, width)
+    )
 
 
 def _blocks(seen: Intervals, block: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

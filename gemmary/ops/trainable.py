@@ -69,11 +69,11 @@ class Trainable(Reference):
         if kv is not None:
             return super().attend(q, k, v, kv, step, attention)
         dtype = torch.get_autocast_dtype(q.device.type) if _autocast(q) else q.dtype
-        heads = (
+        q, k, v = (
             x.to(dtype).unflatten(0, (-1, self.row)).unflatten(-1, (-1, attention.head_dim))
             for x in (q, k, v)
         )
-        o = self.rowwise.attend(*heads, step.seen[attention.window], attention.scale)
+        o = self.rowwise.attend(q, k, v, step.seen[attention.window], attention.scale)
         return o.flatten(2).flatten(0, 1)
 
 

@@ -1,8 +1,8 @@
 """Whole multimodal models against transformers: pixels in, logits out, in float32.
 
 Pictures are longer than the window, as at no real size: only then the order of the mask's parts shows, window
-AND (causal OR same picture). There Google's window cuts on both sides, and that of transformers behind only: it
-is given Google's.
+AND (causal OR same picture). There Google's window cuts on both sides, and that of transformers behind only:
+it is given Google's.
 """
 
 from __future__ import annotations
