@@ -45,6 +45,7 @@ SETTINGS = Settings(
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
+pytestmark = pytest.mark.timeout(600)  # seconds, on a machine that has nothing else to do
 RESULTS = (".model", ".npz", ".safetensors", ".gguf", ".json", ".bin")
 
 

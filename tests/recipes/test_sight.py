@@ -1,4 +1,4 @@
-"""Conversations about pictures have the very ids that the engine makes of them, and weight only on answers."""
+"""Conversations about pictures have the very ids that the engine makes, and weight only on answers."""
 
 from __future__ import annotations
 
