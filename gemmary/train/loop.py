@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import torch
 
 from ..errors import GemmaryError
-from . import checkpoint, snapshot
+from . import checkpoint, sharded_checkpoint, snapshot
+from .clipping import clip
+from .company import Company
 from .gradients import Gradients, gradients_for
 from .interrupt import Interrupt
-from .journal import Journal
+from .journal import Journal, NoJournal
 from .lock import locked
 from .optimizer import Learning, optimizers, update
 from .sampling import Distillation
+from .sharded import ShardedGradients
 from .task import Task
 
 
@@ -53,12 +57,21 @@ class Plan:
 class Trainer:
     """A task in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly.
 
-    `gradients`: how they are made; by default as suits the device that the parameters are on.
+    `gradients`: how they are made; by default as suits the device that the parameters are on, and sharded
+    over the processes of `company` where there are several.
     """
 
-    def __init__(self, task: Task, plan: Plan, folder: Path, gradients: Gradients | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        folder: Path,
+        gradients: Gradients | None = None,
+        company: Company | None = None,
+    ) -> None:
         self.task, self.plan, self.folder = task, plan, folder
-        self.gradients = gradients or gradients_for(task, plan.workers)
+        self.company = company or Company()
+        self.gradients = gradients or _gradients(task, plan, self.company)  # shards come before optimizers
         self.optimizers = optimizers(task.module, plan.learning)
         self.parameters = list(task.module.parameters())
         self.step = 0
@@ -70,21 +83,27 @@ class Trainer:
 
         GemmaryError: the folder is another run's, in use, damaged or full. DivergedError: `Plan.patience`.
         """
-        with locked(self.folder):
+        with locked(self.folder) if self.company.lead else nullcontext():
             self._resume()
             self._fuse()
-            with (
-                Journal(self.folder / "log.jsonl", self.step, self.plan.steps) as journal,
-                self.gradients,
-                Interrupt() as interrupt,
-            ):
-                while self.step < self.plan.steps and not interrupt.asked:
+            with self._journal() as journal, self.gradients, Interrupt() as interrupt:
+                while self.step < self.plan.steps and not self._stopped(interrupt):
                     journal.write(self._advance())
                     if self.step % self.plan.checkpoint_every == 0:
                         self._save()
             if self.step % self.plan.checkpoint_every:
                 self._save()
         return self.step >= self.plan.steps
+
+    def _journal(self) -> Journal | NoJournal:
+        if not self.company.lead:
+            return NoJournal()
+        return Journal(self.folder / "log.jsonl", self.step, self.plan.steps)
+
+    def _stopped(self, interrupt: Interrupt) -> bool:
+        """Whether anybody wants an end: processes stop at the same step. LostWorkerError: one is gone."""
+        self.company.meet()
+        return self.company.any(interrupt.asked)
 
     def _fuse(self) -> None:
         if self.plan.fuse:
@@ -96,7 +115,7 @@ class Trainer:
         """One update. Every token counts the same, however the step is cut into micro-batches."""
         sums = self.gradients.accumulate(self.task.parts(self.step))
         loss = sums.loss / sums.weight if sums.weight else math.nan
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip))
+        norm = clip(self.parameters, self.plan.clip)
         rate = self.plan.learning.rate(self.step, self.plan.steps)
         if self._finite(loss, norm):
             update(self.optimizers, rate)
@@ -117,10 +136,17 @@ class Trainer:
     def _save(self) -> None:
         state = {"skipped": self.skipped, **self.identity}
         tensors = snapshot.take(self.task.module, self.optimizers)
-        checkpoint.save(self.folder, checkpoint.Checkpoint(self.step, tensors, state), self.plan.keep)
+        held = checkpoint.Checkpoint(self.step, tensors, state)
+        if self.company.size > 1:
+            sharded_checkpoint.save(self.folder, held, self.plan.keep, self.company)
+        else:
+            checkpoint.save(self.folder, held, self.plan.keep)
 
     def _resume(self) -> None:
-        found = checkpoint.load_latest(self.folder)
+        if self.company.size > 1:
+            found = sharded_checkpoint.load_latest(self.folder, self.task.module, self.company)
+        else:
+            found = checkpoint.load_latest(self.folder)
         if found is None:
             return
         for name, value in self.identity.items():
@@ -128,6 +154,12 @@ class Trainer:
                 raise GemmaryError(f"{self.folder} was trained with another {name}; use another folder")
         snapshot.restore(self.task.module, self.optimizers, found.tensors)
         self.step, self.skipped = found.step, found.state["skipped"]
+
+
+def _gradients(task: Task, plan: Plan, company: Company) -> Gradients:
+    if company.size > 1:
+        return ShardedGradients(task, company, plan.low)
+    return gradients_for(task, plan.workers)
 
 
 def _lasting(plan: Plan) -> dict[str, Any]:
