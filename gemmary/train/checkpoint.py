@@ -2,14 +2,16 @@
 
 A checkpoint is a folder `step-00001000` with tensors.safetensors, state.json and manifest.json (SHA-256 of
 the other two). It is written under a temporary name, forced to disk and renamed; the last good ones stay.
-Many processes write a file of tensors each (sharded_checkpoint.py, tensor_files.py); one reads them all the same.
+Many processes write a file of tensors each (sharded_checkpoint.py); one reads them all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from .tensor_files import TensorFiles
 
 STATE, MANIFEST = "state.json", "manifest.json"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
+NAME = re.compile(PREFIX + r"\d{8,}")
 
 
 class CheckpointError(GemmaryError):
@@ -41,8 +44,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write and commit a checkpoint, then drop all but the newest `keep`.
+def save(folder: Path, checkpoint: Checkpoint, keep: int = 2, every: int = 1) -> Path:
+    """Write and commit a checkpoint; then drop all but it and the newest `keep` whose step `every` divides.
 
     CheckpointError: it cannot be written (disk full, ...); those that were there are untouched.
     """
@@ -53,7 +56,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
         commit(final, checkpoint, {tensor_files.WHOLE: forced(unfinished / tensor_files.WHOLE)})
     except (OSError, SafetensorError) as error:
         raise not_written(final, error) from error
-    prune(folder, keep)
+    prune(final, keep, every)
     return final
 
 
@@ -85,10 +88,20 @@ def commit(final: Path, checkpoint: Checkpoint, digests: dict[str, str]) -> None
     _sync(final.parent)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Drop all checkpoints but the newest `keep`."""
-    for old in committed(folder)[keep:]:
-        shutil.rmtree(old)
+def prune(final: Path, keep: int, every: int) -> None:
+    """Drop all checkpoints but `final` and the newest `keep` of steps that are multiples of `every`."""
+    found = committed(final.parent)
+    regular = [path for path in found if step_of(path) % every == 0]
+    for path in found:
+        if path not in (final, *regular[:keep]):
+            shutil.rmtree(path)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps: the run goes another way from `step` on."""
+    for path in committed(folder):
+        if step_of(path) > step:
+            shutil.rmtree(path)
 
 
 def not_written(final: Path, error: object) -> CheckpointError:
@@ -105,14 +118,16 @@ def forced(path: Path) -> str:
     return _sha256(path)
 
 
-def load_latest(folder: Path, warn: Callable[[str], None] | None = None) -> Checkpoint | None:
-    """The newest intact checkpoint; None where there is none at all.
+def load_latest(
+    folder: Path, warn: Callable[[str], None] | None = None, upto: float = math.inf
+) -> Checkpoint | None:
+    """The newest intact checkpoint of step `upto` or before; None where there is none at all.
 
     A damaged one is reported through `warn` (stderr) and the one before it is tried. CheckpointError: all of
     them are damaged; to begin anew without a word would hide that.
     """
     report = warn or (lambda text: print(text, file=sys.stderr))
-    found = committed(folder)
+    found = committed(folder, upto)
     for path in found:
         problem = fault(path)
         if problem is None:
@@ -157,9 +172,15 @@ def _tensor_files(path: Path) -> list[str]:
     return [file.name for file in path.glob(tensor_files.PATTERN)] or [tensor_files.WHOLE]
 
 
-def committed(folder: Path) -> list[Path]:
-    """Checkpoint folders, newest first."""
-    return sorted(folder.glob(f"{PREFIX}*"), reverse=True)
+def committed(folder: Path, upto: float = math.inf) -> list[Path]:
+    """Checkpoint folders of step `upto` or before, newest first."""
+    found = sorted((path for path in folder.glob(f"{PREFIX}*") if NAME.fullmatch(path.name)), reverse=True)
+    return [path for path in found if step_of(path) <= upto]
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint folder."""
+    return int(path.name.removeprefix(PREFIX))
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -101,8 +101,8 @@ def _first_line(error: RuntimeError) -> str:
 def torchrun(patience: timedelta = PATIENCE) -> Iterator[Company]:
     """The company that `torchrun` started; alone where it did not.
 
-    Process LOCAL_RANK of a machine takes its CUDA device of that number, where there are any. LostWorkerError:
-    not all processes came.
+    Process LOCAL_RANK of a machine takes its CUDA device of that number, where there are any.
+    LostWorkerError: not all processes came.
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield Company()

@@ -1,10 +1,11 @@
 """Muon: momentum, made orthogonal (Jordan, 2024), scaled to the size of AdamW's updates (arXiv 2502.16982).
 
-    b <- b + (1 - m)(g - b);   u <- g + m (b - g);   w <- w (1 - rate decay) - rate 0.2 sqrt(max(rows, columns)) O(u)
+    b <- b + (1 - m)(g - b);   u <- g + m (b - g)
+    w <- w (1 - rate decay) - rate 0.2 sqrt(max(rows, columns)) O(u)
 
-O(u) needs the whole matrix: its rows depend on each other. Where matrices are cut over processes, momentum and
-weights stay in shards, and the updates of as many matrices of one shape as there are shards change hands: each
-process gets one of them whole, makes it orthogonal, and gives the rows back. So nothing is computed twice.
+O(u) needs the whole matrix: its rows depend on each other. Where matrices are cut over processes, momentum
+and weights stay in shards, and the updates of as many matrices of one shape as there are shards change hands:
+each process gets one of them whole, makes it orthogonal, and gives the rows back. Nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -82,15 +83,11 @@ def _group(like: DTensor) -> distributed.ProcessGroup:
     return like.device_mesh.get_group(at)
 
 
-def _exchanged(
-    rows: Tensor, sent: list[int], received: list[int], group: distributed.ProcessGroup
-) -> Tensor:
+def _exchanged(rows: Tensor, sent: list[int], received: list[int], group: distributed.ProcessGroup) -> Tensor:
     """`sent[i]` rows go to process i of the group, `received[i]` come from it."""
     found = rows.new_empty(sum(received), rows.shape[1])
     raw = torch.uint8  # gloo knows no bfloat16
-    distributed.all_to_all_single(
-        found.view(raw), rows.contiguous().view(raw), received, sent, group=group
-    )
+    distributed.all_to_all_single(found.view(raw), rows.contiguous().view(raw), received, sent, group=group)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Rows of a tensor that this process has: FSDP2 cuts dimension 0 into pieces of equal length, the last shorter."""
+"""Rows of a tensor that this process has: FSDP2 cuts dimension 0 into equal pieces, the last ones shorter."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Training on many devices: weights, gradients and optimizer states in shards (ZeRO-3; FSDP2, HSDP).
 
-Every process has a slice of the rows of every tensor. A layer is whole only while it is needed: gathered before
-its forward and its backward pass, its gradients summed and cut again after. The root is the module whose
-forward pass is the loss, so that the tied table is whole for embedding and head at once.
+Every process has a slice of the rows of every tensor. A layer is whole only while it is needed: gathered
+before its forward and its backward pass, its gradients summed and cut again after. The root is the module
+whose forward pass is the loss, so that the tied table is whole for embedding and head at once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def mesh_of(company: Company, device: str, shards: int | None = None) -> DeviceM
             f"{company.size} processes do not make replicas of {wanted} shards; "
             f"choose a number of shards that divides {company.size}"
         )
-    return init_device_mesh(
-        device, (company.size // wanted, wanted), mesh_dim_names=("replicas", "shards")
-    )
+    return init_device_mesh(device, (company.size // wanted, wanted), mesh_dim_names=("replicas", "shards"))
 
 
 def shard(root: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: DeviceMesh, low: bool) -> None:
@@ -60,7 +58,7 @@ def shard(root: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: Device
 class ShardedGradients:
     """`Gradients` over all processes of a company. Shards the task's module in place: make optimizers after.
 
-    Process r learns micro-batches r, r + size, ... of every step. `shards`: see `mesh_of`. `low`: see `shard`.
+    Process r learns micro-batches r, r + size, ... of a step. `shards`: see `mesh_of`. `low`: see `shard`.
     """
 
     def __init__(self, task: Task, company: Company, low: bool, shards: int | None = None) -> None:

@@ -7,28 +7,31 @@ wrote, many can read, and the other way round.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from ..errors import GemmaryError
 from . import checkpoint, tensor_files
 from .checkpoint import Checkpoint
 from .company import Company
 from .row_shard import first_replica, local, rows_here
-from .snapshot import MODEL, OPTIMIZER
+from .snapshot import AVERAGE, MODEL, OPTIMIZER
 from .tensor_files import TensorFiles
 
 Tensor = torch.Tensor
 NOTHING = bytes(32)  # in place of a SHA-256, until there is one
 
 
-def save(folder: Path, held: Checkpoint, keep: int, company: Company) -> Path:
+def save(folder: Path, held: Checkpoint, keep: int, every: int, company: Company) -> Path:
     """`checkpoint.save` by all processes together; of tensors that are not sharded, the lead's are written.
 
     CheckpointError, for all of them: one could not write. LostWorkerError: one is gone.
@@ -47,7 +50,7 @@ def save(folder: Path, held: Checkpoint, keep: int, company: Company) -> Path:
     with _all_or_none(final, company):
         if company.lead:
             checkpoint.commit(final, held, dict(zip(names, digests, strict=True)))
-            checkpoint.prune(folder, keep)
+            checkpoint.prune(final, keep, every)
     return final
 
 
@@ -73,8 +76,38 @@ def _write(path: Path, tensors: Mapping[str, Tensor], company: Company) -> None:
     tensor_files.write(path, {name: local(tensor) for name, tensor in mine.items()}, cut)
 
 
+class ShardedWriter:
+    """`Writer` of many processes. GemmaryError: `background`, which one process alone can do."""
+
+    def __init__(self, folder: Path, keep: int, every: int, background: bool, company: Company) -> None:
+        if background:
+            raise GemmaryError(
+                "several processes write checkpoints between two steps; set the plan's background to false"
+            )
+        self._folder, self._keep, self._every, self._company = folder, keep, every, company
+
+    def __enter__(self) -> ShardedWriter:
+        return self
+
+    def save(self, held: Checkpoint) -> None:
+        """Write. CheckpointError: it cannot be written."""
+        save(self._folder, held, self._keep, self._every, self._company)
+
+    def wait(self) -> None:
+        """Nothing is ever pending."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
 def load_latest(
-    folder: Path, module: nn.Module, company: Company, warn: Callable[[str], None] | None = None
+    folder: Path,
+    module: nn.Module,
+    company: Company,
+    warn: Callable[[str], None] | None = None,
+    upto: float = math.inf,
 ) -> Checkpoint | None:
     """`checkpoint.load_latest` by all processes together: tensors cut as the parameters of `module` are.
 
@@ -82,7 +115,7 @@ def load_latest(
     """
     report = warn or (lambda text: print(text, file=sys.stderr))
     tried = 0
-    while (step := company.told(_newest(folder, tried))) >= 0:
+    while (step := company.told(_newest(folder, upto, tried))) >= 0:
         path = folder / f"{checkpoint.PREFIX}{step:08d}"
         problem = checkpoint.fault(path, company.rank, company.size)
         if problem is not None:
@@ -95,10 +128,10 @@ def load_latest(
     return None
 
 
-def _newest(folder: Path, but: int) -> int:
+def _newest(folder: Path, upto: float, but: int) -> int:
     """The step of the newest checkpoint but so many; -1 where there is none."""
-    found = checkpoint.committed(folder)[but:]
-    return int(found[0].name.removeprefix(checkpoint.PREFIX)) if found else -1
+    found = checkpoint.committed(folder, upto)[but:]
+    return checkpoint.step_of(found[0]) if found else -1
 
 
 def _read(path: Path, module: nn.Module) -> Checkpoint:
@@ -113,7 +146,7 @@ def _parameter(name: str) -> str:
     """The parameter that a tensor is, or is a state of (snapshot.py)."""
     if name.startswith(OPTIMIZER):
         return name.removeprefix(OPTIMIZER).rpartition(".")[0]
-    return name.removeprefix(MODEL)
+    return name.removeprefix(AVERAGE).removeprefix(MODEL)
 
 
 def _tensor(files: TensorFiles, name: str, like: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ class Lesson(NamedTuple):
 
 
 class Task(Protocol):
-    """A module and what it learns. All parameters of `module` are trained, under their names in checkpoints."""
+    """A module and what it learns. All of its parameters are trained; checkpoints hold them by name."""
 
     @property
     def module(self) -> nn.Module:
@@ -26,7 +26,7 @@ class Task(Protocol):
 
     @property
     def root(self) -> nn.Module:
-        """The module that `loss` calls, which holds `module`: sharded, its own parameters are whole inside."""
+        """The module that `loss` calls; it holds `module`. Sharded, its own parameters are whole inside."""
         ...
 
     @property

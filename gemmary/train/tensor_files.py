@@ -1,8 +1,8 @@
 """The tensors of a checkpoint: one file, or one of every process with the rows that it had.
 
-A file of rows says in its header which rows they are: {"rows": {name: [first row, rows of the whole tensor]}}.
-Whoever reads asks for rows and gets them from wherever they lie, so that any number of processes, one
-included, goes on where any other number stopped. No file is read beyond the rows that are asked for.
+A file of rows says in its header which: {"rows": {name: [first row, rows of the whole tensor]}}. Whoever
+reads asks for rows and gets them from wherever they lie, so that any number of processes, one included, goes
+on where any other number stopped. No file is read beyond the rows that are asked for.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def name_of(place: int, files: int) -> str:
     return WHOLE if files == 1 else f"tensors-{place:05d}-of-{files:05d}.safetensors"
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], rows: Mapping[str, tuple[int, int]] | None = None) -> None:
-    """Write tensors; those named in `rows` are rows from the first number on, of so many in the whole tensor."""
+def write(
+    path: Path, tensors: Mapping[str, Tensor], rows: Mapping[str, tuple[int, int]] | None = None
+) -> None:
+    """Write tensors. `rows`: first row of those that are a part, and rows of the whole tensor."""
     metadata = {ROWS: json.dumps(rows)} if rows else None
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path, metadata)
 
@@ -52,6 +54,7 @@ class TensorFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pieces: dict[str, list[Piece]] = {}
+        self._lengths: dict[str, int] = {}  # rows of the whole tensors
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -66,10 +69,11 @@ class TensorFiles:
 
     def _index(self, file: Any) -> None:
         rows = json.loads((file.metadata() or {}).get(ROWS, "{}"))
-        for name in file.keys():  # noqa: SIM118: it is not a dict
+        for name in list(file.keys()):
             shape = file.get_slice(name).get_shape()
-            first = rows[name][0] if name in rows else 0
+            first, whole = rows.get(name, (0, shape[0] if shape else 1))
             last = first + (shape[0] if shape else 1)
+            self._lengths[name] = whole
             self._pieces.setdefault(name, []).append(Piece(first, last, file))
 
     @property
@@ -79,9 +83,8 @@ class TensorFiles:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the whole tensor."""
-        pieces = self._pieces[name]
-        shape = pieces[0].file.get_slice(name).get_shape()
-        return (max(piece.last for piece in pieces), *shape[1:]) if shape else ()
+        shape = self._pieces[name][0].file.get_slice(name).get_shape()
+        return (self._lengths[name], *shape[1:]) if shape else ()
 
     def whole(self, name: str) -> Tensor:
         """A tensor with all its rows."""

@@ -13,6 +13,7 @@ import torch
 
 from gemmary.train import checkpoint, snapshot
 from gemmary.train.checkpoint import Checkpoint, CheckpointError, load_latest, save
+from gemmary.train.ema import Average
 from gemmary.train.optimizer import Learning, optimizers
 from tests.train import toys
 
@@ -128,6 +129,6 @@ def test_an_unfinished_one_is_never_read_and_is_cleared_away(tmp_path: Path) -> 
 
 def test_weights_of_another_model_are_refused() -> None:
     one, other = toys.model(), toys.model(toys.replace(toys.TOY, layers=3))
-    tensors = snapshot.take(one, optimizers(one, Learning()))
+    tensors = snapshot.take(one, optimizers(one, Learning()), Average(one, 0.0))
     with pytest.raises(CheckpointError, match="another model"):
-        snapshot.restore(other, optimizers(other, Learning()), tensors)
+        snapshot.restore(other, optimizers(other, Learning()), Average(other, 0.0), tensors)
