@@ -97,6 +97,11 @@ def prune(final: Path, keep: int, every: int) -> None:
             shutil.rmtree(path)
 
 
+def oldest(folder: Path) -> int:
+    """The step of the oldest checkpoint; 0 where there is none."""
+    return min((step_of(path) for path in committed(folder)), default=0)
+
+
 def drop_after(folder: Path, step: int) -> None:
     """Remove the checkpoints of later steps: the run goes another way from `step` on."""
     for path in committed(folder):

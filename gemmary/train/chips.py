@@ -1,10 +1,10 @@
 """Chips that Gemma 3 is, or was, trained on: memory, speed, links. The numbers are the makers'.
 
-TPU: Google Cloud's pages on v5e and v5p (16 GB and 95 GiB, 197 and 459 Tflop/s; links 400 and 1,200 GB/s both ways;
-data centre network 6.4 Tbit/s a pod of 256, and 50 Gbit/s a chip); for v4 its page and arXiv 2304.01433 (32 GiB,
-275 Tflop/s, six links of 50 GB/s each way; its network is not published and counted as v5e's). GPU: NVIDIA's data
-sheets of A100 80 GB, H100 and H200 SXM (dense bf16; NVLink 600, 900, 900 GB/s both ways), eight in a DGX
-machine with a network card of 200 (A100) or 400 Gbit/s each.
+TPU: Google Cloud's pages on v5e and v5p (16 GB and 95 GiB, 197 and 459 Tflop/s; links of 400 and 1,200 GB/s
+both ways; data centre network of 6.4 Tbit/s a pod of 256, and of 50 Gbit/s a chip); for v4 arXiv 2304.01433
+(32 GiB, 275 Tflop/s, six links of 50 GB/s each way; its network is not in there and counted as v5e's). GPU:
+NVIDIA's data sheets of A100 80 GB, H100 and H200 SXM (dense bf16; NVLink of 600, 900, 900 GB/s both ways),
+eight in a DGX machine, each with a network card of 200 (A100) or 400 Gbit/s.
 """
 
 from __future__ import annotations

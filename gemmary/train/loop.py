@@ -165,22 +165,22 @@ class Trainer:
         return finite
 
     def _step_back(self, writer: Writer | ShardedWriter, trouble: DivergedError) -> None:
-        """Go on from an earlier checkpoint with data that comes after the bad step's; else raise `trouble`."""
+        """Go on from an earlier checkpoint with data that comes after the bad steps, or raise `trouble`."""
         writer.wait()
         target = self.guard.target(self.step, self.plan.checkpoint_every)
-        found = None if target is None else self._load(target)
+        if target is None:
+            raise trouble
+        found = self._load(max(target, checkpoint.oldest(self.folder)))
         if found is None:
             raise trouble
         if self.company.lead:
             checkpoint.drop_after(self.folder, found.step)
-        bad = self.step
-        self._restore(found)
-        self.guard.step_back(bad, found.step, found.state)
         why = str(trouble).removesuffix(f"; {ADVICE}")
-        said = f"{why}; going on from step {found.step} without the data of {bad + 1 - found.step} steps"
+        said = self.guard.step_back(self.step, found.step, found.state, why)
         if self.company.lead:
-            print(said, file=sys.stderr)
+            print(said[-1], file=sys.stderr)
         self.note = {"stepped_back": said}
+        self._restore(found)
 
     def _writer(self) -> Writer | ShardedWriter:
         plan = self.plan
@@ -227,7 +227,7 @@ def _gradients(task: Task, plan: Plan, company: Company) -> Gradients:
 
 
 def _lasting(plan: Plan) -> dict[str, Any]:
-    """What must not change within a run, as JSON gives it back: all but its length and what changes no bit."""
+    """What must not change within a run, as JSON: all but its length and what changes no bit."""
     values = asdict(plan)
     habits = ["steps", "keep", "recompute", "background"]
     if plan.spikes is None:  # else they say where a run goes back to, and when

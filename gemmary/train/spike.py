@@ -50,6 +50,7 @@ class SpikeGuard:
         self.leap = 0
         self._recent: deque[float] = deque(maxlen=how.window if how else 0)
         self._times, self._quiet_from = 0, 0
+        self._history: list[tuple[int, str]] = []  # where the run went back to, and why
 
     def fault(self, loss: float) -> str | None:
         """What is wrong with a loss, in words; None if nothing is. Only good ones are remembered."""
@@ -64,7 +65,7 @@ class SpikeGuard:
         return None
 
     def target(self, step: int, every: int) -> int | None:
-        """The newest step with a checkpoint to go back to from trouble at `step`; None if it may not."""
+        """The newest step of a checkpoint that is early enough for trouble at `step`; None to give up."""
         if self.how is None or (step < self._quiet_from and self._times >= self.how.times):
             return None
         return max(0, step - self.how.back) // every * every
@@ -74,23 +75,31 @@ class SpikeGuard:
         if self.how is None:
             return {}
         held = {"leap": self.leap, "times": self._times, "quiet_from": self._quiet_from}
-        return {"spikes": {**held, "recent": list(self._recent)}}
+        lists = {"recent": list(self._recent), "history": [list(event) for event in self._history]}
+        return {"spikes": {**held, **lists}}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`, that of a checkpoint."""
         if self.how is not None:
             held = state["spikes"]
             self.leap, self._times, self._quiet_from = held["leap"], held["times"], held["quiet_from"]
+            self._history = [(to, said) for to, said in held["history"]]
             self._remember(held)
 
-    def step_back(self, step: int, to: int, state: dict[str, Any]) -> None:
-        """Go on from the checkpoint of step `to`, whose state is given, behind the data of the bad `step`."""
+    def step_back(self, step: int, to: int, state: dict[str, Any], why: str) -> list[str]:
+        """Go on from the checkpoint of step `to`, whose state is given, behind the data of the bad `step`.
+
+        Gives what the log must say at the next step: this, and what it said after `to` and now forgets.
+        """
         if self.how is None:
             raise ValueError("there is no plan for stepping back: set Plan.spikes")
         self._times = 1 if step >= self._quiet_from else self._times + 1
         self._quiet_from = step + self.how.window
-        self.leap += step + 1 - to
+        left_out = step + 1 - to
+        self.leap += left_out
         self._remember(state["spikes"])
+        self._history.append((to, f"{why}; going on from step {to} without the data of {left_out} steps"))
+        return [said for past, said in self._history if past >= to]
 
     def _remember(self, held: dict[str, Any]) -> None:
         self._recent.clear()

@@ -40,7 +40,10 @@ class Task(Protocol):
         ...
 
     def parts(self, step: int) -> Sequence[Any]:
-        """The micro-batches of `step`: a function of the step alone, so that resuming needs no position."""
+        """The micro-batches of `step`: a function of it alone, so that resuming needs no position.
+
+        A run that left out data asks for later ones than its own steps.
+        """
         ...
 
     def loss(self, part: Any) -> Lesson:
