@@ -66,12 +66,11 @@ def _moments(config: Config, split: Split, work: Work) -> Iterator[Memory]:
     table_low = LOW * config.embedding_parameters if work.low else 0
     copies = 0 if work.recompute else casts
     chunk = _chunk(config, work, tokens)
-    # FSDP2 keeps the buffer that the root was gathered in beside the root itself, for this long
     rest = {"update": 0.0, "gradients": before}
     yield Memory(
         **base,
         **rest,
-        gathered=2 * whole + 3 * of_layer + casts,
+        gathered=whole + 3 * of_layer + casts,
         activations=kept,
         loss=table + table_low + chunk,
     )

@@ -61,7 +61,8 @@ def measure(company: Company, folder: Path, work: Work) -> None:
 def test_memory_of_a_shard_is_that_of_a_real_run(tmp_path: Path, low: bool) -> None:
     work = Work(256, rows=2, low=low, dense=True)
     assert crew(2, measure, tmp_path, work) == [0, 0]
-    counted = memory(NANO, Split(shards=2), work).total
+    gloo = 4 * NANO.embedding_parameters  # it keeps the buffer in which it gathered the root
+    counted = memory(NANO, Split(shards=2), work).total + gloo
     for rank in range(2):
         assert counted == pytest.approx(json.loads((tmp_path / f"{rank}.json").read_text()), rel=0.1)
 
