@@ -60,17 +60,16 @@ def _measured(config: Config, given: argparse.Namespace, recompute: bool) -> dic
     torch.cuda.reset_peak_memory_stats()
     seconds = _trained(config, work, fuse=not given.eager)
     found = torch.cuda.max_memory_allocated()
+    ratio = counted.memory.total / found
     row = {
         "size": config.name, "row": work.row, "rows": work.rows, "parts": work.parts, "recompute": recompute,
-        "counted_bytes": counted.memory.total, "allocated_bytes": found, "ratio": counted.memory.total / found,
+        "counted_bytes": counted.memory.total, "allocated_bytes": found, "ratio": ratio,
         "counted_seconds": counted.time.total, "seconds": seconds,
     }  # fmt: skip
     how = "recomputed" if recompute else "kept"
     sizes = f"counted {counted.memory.total / 1e9:6.2f} GB, allocated {found / 1e9:6.2f} GB"
-    print(
-        f"{config.name} {how:10}  {sizes}; counted {counted.time.total:.2f} s, took {seconds:.2f} s",
-        flush=True,
-    )
+    times = f"counted {counted.time.total:.2f} s, took {seconds:.2f} s"
+    print(f"{config.name} {how:10}  {sizes}; {times}", flush=True)
     return row
 
 

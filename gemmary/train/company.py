@@ -58,7 +58,7 @@ class Company:
         """Every process's `digest`, in order; all are equally long."""
         if self._group is None:
             return [digest]
-        return [bytes(row) for row in self._gathered(torch.tensor(list(digest), dtype=torch.uint8))]
+        return [bytes(map(int, row)) for row in self._gathered(torch.tensor(list(digest), dtype=torch.uint8))]
 
     def told(self, number: int) -> int:
         """The lead's `number`."""

@@ -46,19 +46,20 @@ class Muon(torch.optim.Optimizer):
         shards = shards_of(matrices[0])[0] if isinstance(matrices[0], DTensor) else 1
         for first in range(0, len(matrices), shards):
             some = matrices[first : first + shards]
-            updates = orthogonal([self._momentum(p, group["momentum"]) for p in some], some[0])
+            updates = orthogonal(
+                [self._momentum(p, p.grad, group["momentum"]) for p in some if p.grad is not None], some[0]
+            )
             for matrix, update in zip(some, updates, strict=True):
                 here = local(matrix)
                 here.mul_(1 - group["lr"] * group["weight_decay"])
                 here.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
 
-    def _momentum(self, matrix: Tensor, share: float) -> Tensor:
+    def _momentum(self, matrix: Tensor, grad: Tensor, share: float) -> Tensor:
         """The update before it is made orthogonal, of the rows here, in bfloat16."""
-        assert matrix.grad is not None
         state = self.state[matrix]
         if not state:
-            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
-        grad, moving = local(matrix.grad), local(state["momentum_buffer"])
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        grad, moving = local(grad), local(state["momentum_buffer"])
         moving.lerp_(grad, 1 - share)
         return grad.lerp(moving, share).bfloat16()
 

@@ -36,8 +36,10 @@ def mesh_of(company: Company, device: str, shards: int | None = None) -> DeviceM
     return init_device_mesh(device, (company.size // wanted, wanted), mesh_dim_names=("replicas", "shards"))
 
 
-def shard(root: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: DeviceMesh, low: bool) -> None:
-    """Cut the parameters of `root`, in place: each layer is a unit, and what is left is the root's.
+def shard(
+    root: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: DeviceMesh, low: bool
+) -> FSDPModule:
+    """`root` with its parameters cut, in place: each layer is a unit, and what is left is the root's.
 
     With `low`, layers are gathered in bfloat16. What the root keeps for itself (table, last norm) is gathered
     in float32, because the loss sums the table's gradient in float32. Gradients are always summed in float32,
@@ -48,11 +50,12 @@ def shard(root: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: Device
     flat = mesh["shards"] if mesh.size(0) == 1 else mesh
     for layer in layers:
         fully_shard(layer, mesh=flat, mp_policy=rounded if low else exact)
-    fully_shard(root, mesh=flat, mp_policy=exact, reshard_after_forward=False)
+    sharded: FSDPModule = fully_shard(root, mesh=flat, mp_policy=exact, reshard_after_forward=False)
     for module in root.modules():
         if isinstance(module, FSDPModule):  # sums: the mean is over weights of tokens, not over processes
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+    return sharded
 
 
 class ShardedGradients:
@@ -67,7 +70,7 @@ class ShardedGradients:
         self._task, self._company = task, company
         device = "cuda" if torch.cuda.is_available() else next(task.module.parameters()).device.type
         self._mesh = mesh_of(company, device, shards)
-        shard(task.root, task.layers, self._mesh, low)
+        self._root = shard(task.root, task.layers, self._mesh, low)
         self._parameters = list(task.module.parameters())
 
     def __enter__(self) -> Self:
@@ -104,10 +107,8 @@ class ShardedGradients:
 
     def _learn(self, part: Any, last: bool) -> Lesson:
         """Gradients are summed over shards after every part, over replicas after the last."""
-        root = self._task.root
-        assert isinstance(root, FSDPModule)
-        root.set_is_last_backward(last)
-        root.set_requires_all_reduce(last)
+        self._root.set_is_last_backward(last)
+        self._root.set_requires_all_reduce(last)
         lesson = self._task.loss(part)
         lesson.loss.backward()
         return lesson._replace(loss=lesson.loss.detach())
