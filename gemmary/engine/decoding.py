@@ -66,19 +66,22 @@ class Decoding:
 
     def start(self) -> None:
         """Take what is known of the prompt."""
-        self._run.cached = self._runner.start(self._ids, self._sequence)
+        self._run.cached = self._runner.start(self._ids, self._sequence, self._request.key)
         if self._request.speculate and self._runner.exact:
             known = self._runner.free if self._request.constraint is None else self._runner.bound
             self._speculation = Speculation(known, self._proposers())
 
     def read(self) -> None:
         """Run a chunk of the prompt, or a part of what a picture in it needs."""
-        part = self._runner.part(self._ids, self.length)
+        request = self._request
+        part = self._runner.part(self._ids, self.length, marks=request.marks)
         if not self._runner.ready(part, self._request.pixels):
             self._run.unseen = self._runner.unseen(self._ids[self.length :])
             return
         self._run.unseen = 0.0
-        self._states = self._runner.step(self._sequence, part, [len(part) - 1], self._request.cancel)
+        self._states = self._runner.step(self._sequence, part, [len(part) - 1], request.cancel)
+        if self.length in request.marks:
+            self._runner.keep(self._ids, self._sequence, request.key)
 
     def burst(self) -> Burst:
         """Draw until the text is over or a few milliseconds have passed.
@@ -105,7 +108,7 @@ class Decoding:
         """Give the pages back. `keep`: remember the text, as far as it was shown."""
         if keep and self._runner.holds(self._sequence):
             self._runner.accept(self._sequence, self._run_and_shown())
-            self._runner.keep(self._ids, self._sequence)
+            self._runner.keep(self._ids, self._sequence, self._request.key)
         self._runner.finish(self._sequence)
         if self._runner.eyes is not None:
             self._runner.eyes.let_go(self._request.pixels)
@@ -145,7 +148,7 @@ class Decoding:
         """Append the last token and `drafts`, and draw as far as they are right."""
         runner, request = self._runner, self._request
         if self.length + self._ahead == len(request.ids):  # somebody may ask the same again
-            runner.keep(request.ids, self._sequence)
+            runner.keep(request.ids, self._sequence, request.key)
         started = time.perf_counter()
         new = [self._ids[-1], *drafts]
         states = runner.ahead(self._sequence, new, range(len(new)), request.cancel, self._ahead)
@@ -204,16 +207,9 @@ class Decoding:
 
     def _take(self, draw: Draw, burst: Burst) -> None:
         """Append a draw to the text, and see whether it is the last."""
-        request = self._request
-        if draw.id in request.stops:
+        if draw.id in self._request.stops:
             burst.stopped = True
             return
-        complete = request.constraint is not None and request.constraint.accept(draw.id)
         self._ids.append(draw.id)
         burst.draws.append(draw)
-        if complete:
-            burst.end = "stop"
-        elif len(self._ids) - len(request.ids) == request.max_tokens:
-            burst.end = "length"
-        elif len(self._ids) >= self._runner.context:
-            burst.end = "context_full"
+        burst.end = self._request.end_of(self._ids, self._runner.context)

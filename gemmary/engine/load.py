@@ -48,6 +48,8 @@ def load(
     draft: str | Path | None = None,
     *,
     cache: Cache | None = None,
+    streams: int | None = None,
+    queue: int = 64,
 ) -> Model:
     """Load a Gemma 3 model.
 
@@ -61,6 +63,8 @@ def load(
     mmproj: the GGUF file with the picture half; None: the one beside a GGUF model, if there is one.
     cache: numbers of keys and values: "f16" (also None), "bf16", "f32", or "int8", which takes half the
         memory and changes answers a little. None with dtype "float32": "f32".
+    streams: answers that are written together, each weight read once for all of them, without guessing
+        ahead; `queue` more may wait. None: answers take turns, step by step.
     adapter: for LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
@@ -73,6 +77,9 @@ def load(
         raise PromptError('the reference does not guess ahead: leave draft out, or use device="cpu"')
     if context is not None:
         check_whole("context", context, 1)
+    if streams is not None:
+        check_whole("streams", streams, 1)
+        check_whole("queue", queue, 0)
     checkpoint = open_checkpoint(_path(source), dtype == "float32", mmproj)
     config, memory = checkpoint.config, machine_memory()
     expand = dtype is not None or device == "torch"
@@ -97,7 +104,7 @@ def load(
     except BaseException:
         thread.close()
         raise
-    return Model(runner, tokenizer, thread)
+    return Model(runner, tokenizer, thread, None if streams is None else (streams, queue))
 
 
 def estimate(

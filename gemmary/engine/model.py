@@ -23,16 +23,20 @@ from ..ops.contract import Floats
 from .answer import Answer, Stream
 from .choices import choices
 from .eyes import encode, numbered
-from .options import Options
+from .generate import generate
+from .options import Options, Order
 from .reply import Reply
-from .request import Progress, Request, Text
+from .request import Progress, Request, Run, Text
 from .runner import Runner
 from .sampling import Sampler, Sampling, check_whole
+from .scheduler import Listener, Scheduler
 from .schema import Schemas
 from .score import Score, row_logits, score
 from .thread import EngineThread
+from .transcript import Transcript
 
 MAX_LOGITS_BYTES = 2_000_000_000
+_APART = 192  # tokens between two places of a prompt that are remembered
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
 Words = Prompt | str | Sequence[int]
@@ -44,13 +48,21 @@ class Model(AbstractContextManager["Model"]):
     config: sizes. tokenizer: text <-> ids. context: tokens that prompt and answer may have together.
     """
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, thread: EngineThread) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        thread: EngineThread,
+        streams: tuple[int, int] | None = None,
+    ) -> None:
+        """`streams`: how many texts run together, and how many more wait; None: they take turns."""
         self.config = runner.config
         self.tokenizer = tokenizer
         self.context = runner.context
         self._runner: Runner | None = runner
         self._thread = thread
         self._lock = threading.Lock()
+        self._scheduler = None if streams is None else Scheduler(runner, thread, *streams)
         self._requests: weakref.WeakSet[Request] = weakref.WeakSet()
         self._choices = choices(tokenizer, self.config.vocab)
         self._schemas = Schemas(tokenizer, self.config.vocab)
@@ -178,25 +190,62 @@ class Model(AbstractContextManager["Model"]):
             {} if logit_bias is None else logit_bias,
             secrets.randbits(63) if seed is None else seed, logprobs,
         )  # fmt: skip
+        request = self._request(prompt, sampling, max_tokens, schema)
+        request.progress, request.speculate = progress, speculate
+        stops, runner = _stops(stop), self._admit(request)
+        run = Run()
+        if self._scheduler is None:
+            draws = generate(runner, self._thread, request, run)
+        else:
+            draws = self._scheduler.draws(request, run)
+        answer = Answer(draws, Transcript(self.tokenizer, request, run, stops, bool(tools)))
+        return answer.stream() if stream else answer.reply()
+
+    def open(
+        self, prompt: Words, listener: Listener, order: Order, owner: str = "", key: bytes = b""
+    ) -> Transcript:
+        """Begin an answer among others (a model that was loaded with `streams`); for servers.
+
+        `listener` gets the news of the text in the engine thread; push its draws to the transcript.
+        Owners take turns; texts with another `key` share nothing that is remembered. Errors are those of
+        `generate`, and QueueFullError where too many wait. To end it, set `transcript.request.cancel`.
+        """
+        if self._scheduler is None:
+            raise PromptError("this model answers one text after the other: load it with streams=8")
+        request = self._request(prompt, order.sampling, order.max_tokens, order.schema)
+        request.key = key
+        transcript = Transcript(self.tokenizer, request, Run(), _stops(order.stop), order.tools)
+        self._admit(request)
+        self._scheduler.open(request, transcript.run, listener, owner)
+        return transcript
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """What runs several texts in one step; None where they take turns."""
+        return self._scheduler
+
+    def _request(
+        self,
+        prompt: Words,
+        sampling: Sampling,
+        max_tokens: int | None,
+        schema: Mapping[str, Any] | str | None,
+    ) -> Request:
         sampling.check(self.config.vocab)
         if max_tokens is not None:
             check_whole("max_tokens", max_tokens, 1)
         text = self._text(prompt)
         self._check_room(len(text.ids) + 1)
         known = [token for token in text.ids if token >= 0]
-        request = Request(
+        return Request(
             ids=text.ids,
             sampler=Sampler(sampling, known, self.config.vocab, self._choices),
             stops=self.tokenizer.stops,
             max_tokens=max_tokens,
             constraint=None if schema is None else self._schemas.constraint(schema),
-            progress=progress,
-            speculate=speculate,
             pixels=text.pixels,
+            marks=_marks(text.ids, self.tokenizer.start_of_turn),
         )
-        stops, runner = _stops(stop), self._admit(request)
-        answer = Answer(runner, self._thread, self.tokenizer, request, stops, bool(tools))
-        return answer.stream() if stream else answer.reply()
 
     def logits(self, prompt: Words, rows: Sequence[int] | None = None) -> Floats:
         """Logits float32 [len(rows), V] after each token of `rows` (None: all T; -1 is the last).
@@ -309,6 +358,15 @@ def _whole_numbers(name: str, values: object, low: int, high: int) -> list[int]:
     for value in values:
         check_whole(f"each of the {name}", value, low, high)
     return [int(value) for value in values]
+
+
+def _marks(ids: Sequence[int], turn: int | None) -> tuple[int, ...]:
+    """Ends of turns, far enough apart: an edited or regenerated conversation goes on from one of them."""
+    marks: list[int] = []
+    for place, token in enumerate(ids):
+        if token == turn and place - (marks[-1] if marks else 0) >= _APART:
+            marks.append(place)
+    return tuple(marks)
 
 
 def _stops(stop: str | Sequence[str]) -> StopStrings:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from ..inputs.crops import PanAndScan
 from .request import Progress
+from .sampling import Sampling
 
 
 class Options(TypedDict, total=False):
@@ -29,3 +31,14 @@ class Options(TypedDict, total=False):
     logprobs: int | None
     progress: Progress | None
     speculate: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a server asks for; the fields mean what they do in `Model.generate`."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop: Sequence[str] = ()
+    schema: Mapping[str, Any] | str | None = None
+    tools: bool = False

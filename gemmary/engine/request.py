@@ -41,7 +41,8 @@ class Request:
 
     A token of `stops` ends it. Setting `cancel`, from any thread, ends it within 0.1 s. `speculate`: whether
     tokens may be guessed and then checked; that changes how long it takes and nothing else. `pixels`: the
-    pictures among the ids (eyes.py).
+    pictures among the ids (eyes.py). `key`: what is remembered of texts serves only texts with the same key
+    (prefix.py). `marks`: ascending lengths of the prompt at which somebody else's text may branch off.
     """
 
     ids: list[int]
@@ -52,7 +53,17 @@ class Request:
     progress: Progress | None = None
     speculate: bool = True
     pixels: Pixels = field(default_factory=dict)
+    key: bytes = b""
+    marks: tuple[int, ...] = ()
     cancel: threading.Event = field(default_factory=threading.Event)
+
+    def end_of(self, ids: list[int], context: int) -> End | None:
+        """Take the last of `ids`, which was just drawn and is no stop token: why it ends the text, if so."""
+        if self.constraint is not None and self.constraint.accept(ids[-1]):
+            return "stop"
+        if len(ids) - len(self.ids) == self.max_tokens:
+            return "length"
+        return "context_full" if len(ids) >= context else None
 
 
 @dataclass
@@ -64,6 +75,7 @@ class Run:
     """
 
     cached: int = 0
+    queued_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     drafted: int = 0

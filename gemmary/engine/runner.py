@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from ..config import Config
 from ..errors import MemoryBudgetError
 from ..model.pages import Pages, Sequence
 from ..model.text import Decoder, Text, hidden
-from ..ops.contract import Ints, LayerPages, Want, pack
+from ..ops.contract import Ints, LayerPages, Step, Want, pack
 from .eyes import Eyes, Pixels, numbers_in
 from .prefix import Snapshots
 from .speculation import Experience
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_CHUNK = 256
 _LAYER_SECONDS = 0.04  # a cancelled prefill stops between layers: one layer of a chunk stays below this
 _MIN_CHUNK = 8  # below this, unpacking the weights costs more than using them
-_SNAPSHOTS = 16
+_SNAPSHOTS = 256
 
 
 class Runner:
@@ -59,9 +60,9 @@ class Runner:
         """
         return isinstance(self.decoder, Text)
 
-    def start(self, ids: Ids[int], sequence: Sequence) -> int:
+    def start(self, ids: Ids[int], sequence: Sequence, key: bytes = b"") -> int:
         """Admit an empty sequence. It gets the longest remembered beginning of `ids`; the length of that."""
-        found = self.snapshots.start(ids)
+        found = self.snapshots.start(ids, key)
         cut = self.eyes.inside(ids, found.length) if self.eyes else 0
         if cut:  # a picture is run as a whole
             found = self._shorter(found, found.length - cut)
@@ -69,9 +70,15 @@ class Runner:
         self._active.append(sequence)
         return sequence.length
 
-    def part(self, ids: Ids[int], start: int) -> Ids[int]:
-        """The next chunk of a prompt that is read up to `start`: about `chunk` tokens, no picture cut."""
-        end = min(start + self.chunk, len(ids))
+    def part(self, ids: Ids[int], start: int, count: int = 0, marks: Ids[int] = ()) -> Ids[int]:
+        """The next chunk of a prompt that is read up to `start`, no picture cut.
+
+        About `count` tokens (0: `chunk`); fewer where a place of `marks` comes up, which ascend.
+        """
+        end = min(start + (count or self.chunk), len(ids))
+        place = bisect.bisect_right(marks, start)
+        if place < len(marks):
+            end = min(end, marks[place])
         return ids[start : self.eyes.whole(ids, end) if self.eyes else end]
 
     def ready(self, ids: Ids[int], pixels: Pixels) -> bool:
@@ -82,10 +89,10 @@ class Runner:
         """Pictures of `ids` that have to be encoded still, in whole ones and a part."""
         return 0.0 if self.eyes is None else self.eyes.unseen(numbers_in(ids))
 
-    def keep(self, ids: Ids[int], sequence: Sequence) -> None:
+    def keep(self, ids: Ids[int], sequence: Sequence, key: bytes = b"") -> None:
         """Remember the committed part of `sequence`, whose tokens are the first of `ids`."""
         if sequence.length:
-            self.snapshots.keep(ids, sequence)
+            self.snapshots.keep(ids, sequence, key)
 
     def finish(self, sequence: Sequence) -> None:
         """Give the pages of a sequence back. Sequences that never started, or are finished, have none."""
@@ -122,12 +129,41 @@ class Runner:
         also when this call fails.
         """
         self._reserve(sequence, behind + len(ids))
-        step = replace(
-            pack([ids], [sequence.length + behind], list(rows)), pages=self.pages.table([sequence])
-        )
-        if self.eyes is not None and min(ids) < 0:
-            step = self.eyes.spliced(step)
+        step = self._packed([(sequence, ids)], [behind], list(rows))
         return hidden(self.decoder, step, _watched(self.pages.layers, cancel))
+
+    def together(self, parts: Ids[tuple[Sequence, Ids[int]]], rows: Ids[int]) -> Any:
+        """Hidden states of `rows`, counted over all parts, after appending to each sequence its ids.
+
+        Every weight is read once for all of them. The caller has made room (`reserve`); what was appended is
+        committed when the step is whole, else it never happened.
+        """
+        try:
+            step = self._packed(parts, [0] * len(parts), rows)
+            states = hidden(self.decoder, step, self.pages.layers)
+        except BaseException:
+            for sequence, _ in parts:
+                self.pages.truncate(sequence, sequence.length)
+            raise
+        for sequence, ids in parts:
+            self.pages.commit(sequence, len(ids))
+        return states
+
+    def reserve(self, sequence: Sequence, count: int) -> bool:
+        """Make room for `count` tokens; snapshots give way. False where that is not enough."""
+        while not self.pages.room(sequence, count):
+            if not self.snapshots.evict():
+                return False
+        self.pages.reserve(sequence, count)
+        return True
+
+    def _packed(self, parts: Ids[tuple[Sequence, Ids[int]]], behind: Ids[int], rows: Ids[int]) -> Step:
+        """The step that appends each part's ids `behind` tokens after what its sequence has committed."""
+        sequences = [sequence for sequence, _ in parts]
+        past = [sequence.length + more for sequence, more in zip(sequences, behind, strict=True)]
+        step = pack([ids for _, ids in parts], past, rows)
+        step = replace(step, pages=self.pages.table(sequences))
+        return self.eyes.spliced(step) if self.eyes is not None and (step.ids < 0).any() else step
 
     def accept(self, sequence: Sequence, count: int) -> None:
         """Commit the first `count` tokens that were run ahead; the others never happened.

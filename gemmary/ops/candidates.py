@@ -9,12 +9,15 @@ from .contract import Candidates, Floats, Ints, TopK
 
 def candidates(logits: Floats, lse: Floats, want: TopK) -> Candidates:
     """Select from logits [R, V]: sorted by falling logit, then rising id, so that ties have one order."""
-    found = [_row(row, want) for row in logits]
+    found = [_row(logits[r], want.of(slice(r, r + 1))) for r in range(len(logits))]
     return Candidates(np.stack([ids for ids, _ in found]), np.stack([kept for _, kept in found]), lse)
 
 
 def _row(logits: Floats, want: TopK) -> tuple[Ints, Floats]:
-    masked = logits if want.allowed is None else np.where(want.allowed, logits, np.float32(-np.inf))
+    """One row; `allowed` is [V] or [1, V]."""
+    masked = logits
+    if want.allowed is not None:
+        masked = np.where(want.allowed.reshape(-1), logits, np.float32(-np.inf))
     k = min(want.k, len(masked))
     also = np.zeros(0, np.int32) if want.also is None else want.also
     chosen = np.union1d(_largest(masked, k), also)

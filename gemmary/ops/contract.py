@@ -10,7 +10,7 @@ N query heads, K key/value heads, H head dim, F feed-forward, V vocabulary, P pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -148,15 +148,22 @@ class Targets:
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest logits of a row among `allowed` (bool [V], None: all), and those of the ids `also`.
+    """The k largest logits of a row among `allowed` (None: all), and those of the ids `also`.
 
-    Without `lse` a table may leave out log sum exp: it needs every logit, the candidates need few.
+    allowed: bool [V], or [R, V] where it differs from row to row. Without `lse` a table may leave out log
+    sum exp: it needs every logit, the candidates need few.
     """
 
     k: int
     allowed: npt.NDArray[np.bool_] | None = None
     also: Ints | None = None
     lse: bool = True
+
+    def of(self, rows: slice | npt.NDArray[np.intp]) -> TopK:
+        """The same question about some of the rows."""
+        if self.allowed is None or self.allowed.ndim == 1:
+            return self
+        return replace(self, allowed=self.allowed[rows])
 
 
 Want = Full | Targets | TopK

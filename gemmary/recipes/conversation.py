@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import phrasing, smalltalk
 from .everyday import everyday_tasks
 from .manual import Example, Page
+from .translation import Abroad
 
 Exchange = tuple[str, str]  # what the user says, what the model answers
 OTHER, KNOWN, FAMILIAR = 0, 1, 2  # classes of pages by how likely people mean them
@@ -42,8 +44,12 @@ def exemplified(page: Page) -> str:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What conversations are about: small talk, everyday tasks, and else pages in shares by class."""
+    """What conversations are about: small talk, everyday tasks, and else pages in shares by class.
 
+    `abroad`: the share of conversations in other languages.
+    """
+
+    abroad: float = 0.35
     talk: float = 0.05
     everyday: float = 0.09
     familiar: float = 0.68
@@ -51,17 +57,26 @@ class Mixture:
     other: float = 0.11
 
 
-FOCUS = Mixture(talk=0.06, everyday=0.14, familiar=0.8, known=0.14, other=0.06)  # what most people ask
+FOCUS = Mixture(
+    abroad=0.3, talk=0.06, everyday=0.14, familiar=0.8, known=0.14, other=0.06
+)  # what most people ask
 
 
 class Writer:
     """Writes conversations. A task is asked without naming the tool only where one page owns its wording."""
 
-    def __init__(self, pages: list[Page], dice: random.Random, mixture: Mixture | None = None) -> None:
+    def __init__(
+        self,
+        pages: list[Page],
+        dice: random.Random,
+        mixture: Mixture | None = None,
+        translations: Mapping[str, Sequence[Page]] | None = None,
+    ) -> None:
         self.dice = dice
         self.mixture = mixture or Mixture()
         self.familiar = familiar_tools()
         self.everyday = everyday_tasks()
+        self.abroad = Abroad(translations or {}, self.familiar, dice)
         self.classes: dict[int, list[tuple[Page, Example]]] = {FAMILIAR: [], KNOWN: [], OTHER: []}
         for page in pages:
             self.classes[self.rank(page)[0]] += [(page, example) for example in page.examples]
@@ -77,6 +92,8 @@ class Writer:
 
     def conversation(self) -> list[Exchange]:
         """Mostly one exchange, sometimes with follow-ups, seldom a long chat over several subjects."""
+        if self.abroad.pairs and self.dice.random() < self.mixture.abroad:
+            return self.abroad.conversation()
         if self.dice.random() < 0.04:
             return [exchange for _ in range(self.dice.randrange(2, 8)) for exchange in self._subject()]
         return self._subject()

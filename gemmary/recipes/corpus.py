@@ -13,6 +13,7 @@ from ..train.packing import Document
 from ..train.vocabulary import BOS, END_OF_TURN, START_OF_TURN
 from .conversation import FAMILIAR, KNOWN, Exchange, Mixture, Writer
 from .manual import Page, read_pages
+from .translation import LANGUAGES, read_translations
 
 HELD_BOOKS = ("h-g-wells_the-time-machine.txt", "kenneth-grahame_the-wind-in-the-willows.txt")
 
@@ -67,9 +68,16 @@ class Corpus:
         paths = sorted((self.folder / "books").glob("*.txt"))
         return [path for path in paths if path.name not in HELD_BOOKS]
 
+    @cached_property
+    def translations(self) -> dict[str, list[Page]]:
+        """Trained pages in other languages, where the folder has them."""
+        folder = self.folder / "multilingual"
+        there = (language for language in LANGUAGES if (folder / f"tldr.{language}.jsonl").exists())
+        return {language: read_translations(folder, language, self.trained) for language in there}
+
     def writer(self, purpose: str, mixture: Mixture | None = None) -> Writer:
         """A writer of conversations about the trained pages."""
-        return Writer(self.trained, self.dice(purpose), mixture)
+        return Writer(self.trained, self.dice(purpose), mixture, self.translations)
 
     def vocabulary_texts(self, conversations: int) -> Iterator[str]:
         """Lines that the vocabulary is made from."""

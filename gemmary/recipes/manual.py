@@ -43,15 +43,16 @@ def read_pages(folder: Path) -> list[Page]:
 
     Aliases and rare systems are left out, and general pages where Linux has its own.
     """
-    english = _records(folder / "tldr.en.jsonl")
-    fame = Counter(record["id"] for path in folder.glob("tldr.*.jsonl") for record in _records(path))
+    english = records(folder / "tldr.en.jsonl")
+    fame = Counter(record["id"] for path in folder.glob("tldr.*.jsonl") for record in records(path))
     pages = [parse(record["id"], record["text"], fame[record["id"]] - 1) for record in english]
     found = {page.id: page for page in pages if page is not None}
     special = {id.removeprefix("linux/") for id in found if id.startswith("linux/")}
     return [found[id] for id in sorted(found) if id.removeprefix("common/") not in special]
 
 
-def _records(path: Path) -> list[dict[str, str]]:
+def records(path: Path) -> list[dict[str, str]]:
+    """The pages of a file: "id" and "text"."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
@@ -63,33 +64,39 @@ def parse(id: str, text: str, fame: int = 0) -> Page | None:
     title, *lines = text.strip().split("\n")
     notes = [line[2:] for line in lines if line.startswith("> ")]
     summary = next((note for note in notes if not note.startswith(("More information", "See also"))), "")
-    examples = tuple(_examples(lines))
-    if not examples or not summary:
+    kept = tuple(_usable(lines))
+    if not kept or not summary:
         return None
-    return Page(id, title.removeprefix("# ").strip(), _sentence(summary), examples, fame)
+    return Page(id, title.removeprefix("# ").strip(), sentence(summary), kept, fame)
 
 
-def _examples(lines: Iterable[str]) -> Iterable[Example]:
+def _usable(lines: Iterable[str]) -> Iterable[Example]:
+    for task, raw in examples(lines):
+        example = Example(sentence(task), plain_command(raw))
+        short = len(example.command) <= LONGEST_COMMAND and len(example.task) <= LONGEST_SENTENCE
+        if example.task and example.command and short and not example.command.startswith("<"):
+            yield example
+
+
+def examples(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """The examples of a page as they stand: a task, and its command line with {{placeholders}}."""
     task = ""
     for line in lines:
         if line.startswith("- "):
-            task = _sentence(line[2:])
+            task = line[2:]
         elif line.startswith("`") and line.endswith("`") and task:
-            command = plain_command(line[1:-1])
-            usable = command and len(command) <= LONGEST_COMMAND and len(task) <= LONGEST_SENTENCE
-            if usable and not command.startswith("<"):
-                yield Example(task, command)
+            yield task, line[1:-1]
             task = ""
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """Mnemonic brackets ("[c]reate"), code marks, remarks in brackets and the full stop taken away."""
     text = re.sub(r"(?<=[^\[\]])\[([A-Z])\](?=[a-z])", lambda match: match[1].lower(), text.strip())
     text = re.sub(r"\[([^\[\]]{1,12})\]", r"\1", text).replace("`", "")
     text = re.sub(r"<https?://[^>]*>", "", text)
     while "(" in text and (shorter := re.sub(r"\s*\([^()]*\)", "", text)) != text:
         text = shorter
-    text = re.sub(r"\s+", " ", text).strip(" .:").split(". ")[0]
+    text = re.sub(r"\s+", " ", text).strip(" .:\u00a0\u202f").split(". ")[0]
     return text[:1].upper() + text[1:]
 
 

@@ -12,13 +12,13 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ..config import NANO, Config
 from ..engine.load import load
@@ -26,14 +26,12 @@ from ..formats import FORMATS
 from ..inputs.sentencepiece_model import read_model
 from ..inputs.tokenizer import Tokenizer
 from ..model.modules import TextModule
-from ..ops.trainable import Trainable
-from ..train.initial import initialise
-from ..train.loop import Plan, Trainer
+from ..train.loop import Plan
 from ..train.loss import mean_loss
 from ..train.optimizer import Learning
-from ..train.packing import Rows, pack_rows
-from ..train.text_task import TextTask
-from ..train.vocabulary import BOS, EOS, PAD, UNK, train_vocabulary
+from ..train.packing import pack_rows
+from ..train.sampling import Distillation
+from ..train.vocabulary import BOS, EOS, PAD, UNK
 from ..weights.assemble import module_text
 from ..weights.checkpoint import open_checkpoint
 from ..weights.save import write_gguf
@@ -44,9 +42,9 @@ from .conversation import FAMILIAR, FOCUS, KNOWN, OTHER, Mixture
 from .corpus import Corpus, Part
 from .everyday import everyday_tasks
 from .exam import Question, examine, generated, rephrased
+from .language import WEIGHTS, Language, Phase
 from .lookup import lookup
 
-WEIGHTS = "weights.safetensors"
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>'"
     " + ('model' if message['role'] == 'assistant' else 'user')"
@@ -55,32 +53,30 @@ TEMPLATE = (
 )
 
 
+STUDENT = replace(NANO, vocab=12_288)
+TEACHER = replace(STUDENT, name="nano-teacher", width=384, heads=6, kv_heads=2, ffn=1056, global_layers=None)
+# Unbiased, and the text's own next token beside it: the teacher is not much wiser than the text.
+TAUGHT = Distillation(draws=256, reading="counts", replacement=True, share=0.7)
 # First everything at a constant rate; then, while the rate falls to zero, what most people ask.
-LEVEL = Plan(steps=1600, learning=Learning(cooldown=0))
-DECAY = Plan(steps=1000, learning=Learning(warmup=20, cooldown=1000))
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One run of the loop: its folder's name, its data, its plan."""
-
-    name: str
-    part: Part
-    plan: Plan
+TEACHING = Plan(steps=1000, learning=Learning(cooldown=450))
+LEVEL = Plan(steps=900, learning=Learning(cooldown=0), distill=TAUGHT)
+DECAY = Plan(steps=700, learning=Learning(warmup=20, cooldown=700), distill=TAUGHT)
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that the result depends on, besides the data itself."""
 
-    config: Config = NANO
+    config: Config = STUDENT
+    teacher: Config = TEACHER
     row: int = 512
-    phases: tuple[Phase, ...] = (
-        Phase("level", Part("conversations", 12_288_000, 0.08, Mixture()), LEVEL),
-        Phase("focus", Part("focus", 4_096_000, 0.02, FOCUS), DECAY),
+    teaching: tuple[Phase, ...] = (Phase("teacher", Part("teacher", 4_200_000, 0.08, Mixture()), TEACHING),)
+    learning: tuple[Phase, ...] = (
+        Phase("level", Part("conversations", 3_800_000, 0.08, Mixture()), LEVEL),
+        Phase("focus", Part("focus", 3_000_000, 0.02, FOCUS), DECAY),
     )
     held_pages: int = 80
-    vocabulary_conversations: int = 30_000
+    vocabulary_conversations: int = 40_000
     exam_questions: int = 160  # of each kind
     held_rows: int = 40  # for each perplexity
     format: str = "Q8_0"
@@ -93,7 +89,9 @@ class Nano:
     def __init__(self, data: Path, out: Path, settings: Settings) -> None:
         self.out, self.settings = out, settings
         self.corpus = Corpus(data, settings.seed, settings.held_pages)
-        self.ops = Trainable(settings.row, (None, settings.config.window))
+        self.language = Language(
+            self.corpus, out, settings.row, settings.vocabulary_conversations, settings.seed
+        )
         out.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> bool:
@@ -102,52 +100,32 @@ class Nano:
             return False
         self.export()
         self.examine()
-        logs = [self.out / phase.name / "log.jsonl" for phase in self.settings.phases]
+        logs = [
+            self.out / phase.name / "log.jsonl"
+            for phase in (*self.settings.teaching, *self.settings.learning)
+        ]
         text = card(self.settings.config, self.out / "scores.json", logs)
         (self.out / "README.md").write_text(text, encoding="utf-8")
         return True
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """tokenizer.model: the vocabulary."""
-        path = self.out / "tokenizer.model"
-        if not path.exists():
-            texts = self.corpus.vocabulary_texts(self.settings.vocabulary_conversations)
-            path.write_bytes(train_vocabulary(texts, self.settings.config.vocab))
-        return Tokenizer.from_model(path)
-
-    def rows(self, phase: Phase) -> Rows:
-        """rows.npz: the packed rows of a phase."""
-        path = self.out / phase.name / "rows.npz"
-        if not path.exists():
-            documents = self.corpus.documents(self.tokenizer, phase.part, self.settings.row)
-            rows = pack_rows(documents, self.settings.row)
-            path.parent.mkdir(exist_ok=True)
-            np.savez(path, ids=rows.ids, document=rows.document, pos=rows.pos, weights=rows.weights)
-        with np.load(path, allow_pickle=False) as arrays:
-            return Rows(arrays["ids"], arrays["document"], arrays["pos"], arrays["weights"])
+        """The vocabulary."""
+        return self.language.tokenizer(self.settings.config.vocab)
 
     def train(self) -> bool:
-        """weights.safetensors of each phase: float32 by canonical name, norms without their 1.
-
-        False if interrupted.
-        """
-        model = TextModule(self.settings.config, self.ops)
-        initialise(model, self.settings.seed)
-        for phase in self.settings.phases:
-            path = self.out / phase.name / WEIGHTS
-            if path.exists():
-                model.load_arrays(load_file(path))
-                continue
-            if not Trainer(TextTask(model, self.rows(phase), phase.plan), phase.plan, path.parent).run():
-                return False
-            save_file(model.arrays(), path)
-        return True
+        """Teacher and student; False if interrupted."""
+        settings = self.settings
+        teacher = self.language.learn(settings.teacher, settings.teaching)
+        return (
+            teacher is not None
+            and self.language.learn(settings.config, settings.learning, teacher) is not None
+        )
 
     @property
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """What the last phase left."""
-        return load_file(self.out / self.settings.phases[-1].name / WEIGHTS)
+        return load_file(self.out / self.settings.learning[-1].name / WEIGHTS)
 
     def export(self) -> None:
         """nano.gguf: matrices in the settings' format, norms in float32, the vocabulary inside."""
@@ -203,13 +181,14 @@ class Nano:
     def _perplexities(self) -> dict[str, dict[str, float]]:
         """Held-out text under the float32 weights and under the exported file."""
         row, count = self.settings.row, self.settings.held_rows
+        ops = self.language.ops(self.settings.config)
         slices = {
             "conversations": self.corpus.held_chats(self.tokenizer, count * row // 60, row),
             "books": self.corpus.held_books(self.tokenizer, count, row // 2),
         }
-        exact = TextModule(self.settings.config, self.ops)
+        exact = TextModule(self.settings.config, ops)
         exact.load_arrays(self.weights)
-        packed = module_text(open_checkpoint(self.out / "nano.gguf"), self.ops)
+        packed = module_text(open_checkpoint(self.out / "nano.gguf"), ops)
         models = {"float32": exact, self.settings.format: packed}
         return {
             name: {kind: math.exp(mean_loss(model, pack_rows(held, row))) for kind, model in models.items()}

@@ -13,6 +13,7 @@ import torch
 
 from ..errors import GemmaryError
 from . import checkpoint, sharded_checkpoint, snapshot
+from .about import about
 from .clipping import clip
 from .company import Company
 from .ema import Average
@@ -95,6 +96,7 @@ class Trainer:
         self.skipped = 0
         self.note: dict[str, Any] = {}  # of what happened between two steps, for the next line of the log
         self.identity = {"plan": _lasting(plan), **task.identity}
+        self.about = about(task.module, plan, self.identity, task.parts(0))
 
     def run(self) -> bool:
         """Train from the last checkpoint; True at the end of the plan, False if interrupted before.
@@ -106,14 +108,15 @@ class Trainer:
             self._resume(writer)
             with (
                 prepared(self.task.layers, self.plan.recompute, self.plan.fuse),
+                self._journal() as journal,
                 self.gradients,
                 Interrupt() as interrupt,
             ):
                 while self._unfinished(interrupt):
                     try:
-                        self._go_on(writer, interrupt)
+                        self._go_on(writer, journal, interrupt)
                     except DivergedError as trouble:
-                        self._step_back(writer, trouble)
+                        journal.back(*self._step_back(writer, trouble))
             if self.step % self.plan.checkpoint_every:
                 self._save(writer)
         return self.step >= self.plan.steps
@@ -127,17 +130,18 @@ class Trainer:
         self.company.meet()
         return self.step < self.plan.steps and not self.company.any(interrupt.asked)
 
-    def _go_on(self, writer: Writer | ShardedWriter, interrupt: Interrupt) -> None:
-        with self._journal() as journal:
-            while self._unfinished(interrupt):
-                journal.write(self._advance())
-                if self.step % self.plan.checkpoint_every == 0:
-                    self._save(writer)
+    def _go_on(
+        self, writer: Writer | ShardedWriter, journal: Journal | NoJournal, interrupt: Interrupt
+    ) -> None:
+        while self._unfinished(interrupt):
+            journal.write(self._advance())
+            if self.step % self.plan.checkpoint_every == 0:
+                self._save(writer)
 
     def _journal(self) -> Journal | NoJournal:
         if not self.company.lead:
             return NoJournal()
-        return Journal(self.folder / "log.jsonl", self.step, self.plan.steps)
+        return Journal(self.folder, self.step, self.plan.steps, self.about)
 
     def _advance(self) -> dict[str, Any]:
         """One update. Every token counts the same, however the step is cut into micro-batches."""
@@ -164,8 +168,11 @@ class Trainer:
             )
         return finite
 
-    def _step_back(self, writer: Writer | ShardedWriter, trouble: DivergedError) -> None:
-        """Go on from an earlier checkpoint with data that comes after the bad steps, or raise `trouble`."""
+    def _step_back(self, writer: Writer | ShardedWriter, trouble: DivergedError) -> tuple[int, str]:
+        """Go on from an earlier checkpoint with data that comes after the bad steps, or raise `trouble`.
+
+        The checkpoint's step, and why.
+        """
         writer.wait()
         target = self.guard.target(self.step, self.plan.checkpoint_every)
         if target is None:
@@ -181,6 +188,7 @@ class Trainer:
             print(said[-1], file=sys.stderr)
         self.note = {"stepped_back": said}
         self._restore(found)
+        return found.step, said[-1]
 
     def _writer(self) -> Writer | ShardedWriter:
         plan = self.plan

@@ -9,8 +9,10 @@ import pytest
 
 import gemmary
 from gemmary.engine.answer import Answer
-from gemmary.engine.request import Request
+from gemmary.engine.generate import generate
+from gemmary.engine.request import Request, Run
 from gemmary.engine.sampling import Sampler, Sampling
+from gemmary.engine.transcript import Transcript
 from gemmary.inputs.stream import StopStrings
 
 TOOLS = [
@@ -53,7 +55,9 @@ def saying(
     ids, vocab = [2, 5, 6], model.config.vocab
     script = Script(model.tokenizer.encode(text)[:cut], vocab)
     request = Request(ids, Sampler(Sampling(), ids, vocab, None), model.tokenizer.stops, constraint=script)
-    return Answer(model._admit(request), model._thread, model.tokenizer, request, StopStrings(stop), tools)
+    run = Run()
+    draws = generate(model._admit(request), model._thread, request, run)
+    return Answer(draws, Transcript(model.tokenizer, request, run, StopStrings(stop), tools))
 
 
 def test_a_call_is_found(model: gemmary.Model) -> None:

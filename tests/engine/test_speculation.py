@@ -16,9 +16,11 @@ from gemmary.engine import decoding, runner
 from gemmary.engine.answer import Answer
 from gemmary.engine.choices import choices
 from gemmary.engine.decoding import Decoding
-from gemmary.engine.request import Request
+from gemmary.engine.generate import generate
+from gemmary.engine.request import Request, Run
 from gemmary.engine.sampling import NotFiniteError, Sampler, Sampling
 from gemmary.engine.speculation import Costs
+from gemmary.engine.transcript import Transcript
 from gemmary.errors import GemmaryError
 from gemmary.inputs.stream import StopStrings
 from gemmary.model.text import hidden
@@ -297,9 +299,9 @@ def test_a_fault_behind_good_draws_comes_behind_them(
     def pieces(speculate: bool) -> list[int]:
         sampler = Sampler(Sampling(logit_bias=WORDS), PROMPT, VOCAB, None)
         request = Request(PROMPT, sampler, frozenset(), 40, Breaks(calls), speculate=speculate)
-        answer = Answer(
-            fresh._admit(request), fresh._thread, fresh.tokenizer, request, StopStrings(()), False
-        )
+        run = Run()
+        draws = generate(fresh._admit(request), fresh._thread, request, run)
+        answer = Answer(draws, Transcript(fresh.tokenizer, request, run, StopStrings(()), False))
         ids: list[int] = []
         with pytest.raises(GemmaryError, match="it broke"):
             for piece in answer.stream():

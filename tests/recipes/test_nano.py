@@ -12,7 +12,8 @@ from gemmary.config import NANO
 from gemmary.engine.load import load
 from gemmary.recipes.conversation import FOCUS, Mixture
 from gemmary.recipes.corpus import Part
-from gemmary.recipes.nano import Nano, Phase, Settings
+from gemmary.recipes.language import Phase
+from gemmary.recipes.nano import TAUGHT, Nano, Settings
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
 from tests.recipes import toydata
@@ -24,12 +25,15 @@ CONFIG = replace(
 PLAN = Plan(
     steps=20, rows=8, parts=1, workers=1, low=False, fuse=False, learning=Learning(warmup=5, cooldown=10)
 )
-PHASES = (
-    Phase("all", Part("all", 20_000, 0.1, Mixture()), PLAN),
-    Phase("some", Part("some", 15_000, 0.0, FOCUS), replace(PLAN, steps=10)),
+TAUGHT_PLAN = replace(PLAN, distill=TAUGHT)
+LEARNING = (
+    Phase("all", Part("all", 20_000, 0.1, Mixture()), TAUGHT_PLAN),
+    Phase("some", Part("some", 15_000, 0.0, FOCUS), replace(TAUGHT_PLAN, steps=10)),
 )
+TEACHING = (Phase("teacher", Part("teacher", 20_000, 0.1, Mixture()), PLAN),)
 SETTINGS = Settings(
-    config=CONFIG, row=96, phases=PHASES, vocabulary_conversations=300, held_pages=2, exam_questions=4,
+    config=CONFIG, teacher=replace(CONFIG, ffn=128), row=96, teaching=TEACHING, learning=LEARNING,
+    vocabulary_conversations=300, held_pages=2, exam_questions=4,
     held_rows=3,
 )  # fmt: skip
 RESULTS = (".model", ".npz", ".safetensors", ".gguf", ".json")

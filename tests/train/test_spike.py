@@ -90,7 +90,8 @@ def spoilt(trainer: Trainer, bad: Callable[[int], float]) -> list[int]:
 
 
 def made(folder: Path, **changes: object) -> Trainer:
-    return toys.trainer(folder, 20, layers=1, spikes=HOW, **changes)
+    usual = {"spikes": HOW, "parts": 1, "workers": 1}
+    return toys.trainer(folder, 20, layers=1, **{**usual, **changes})
 
 
 def test_the_run_goes_back_and_leaves_the_bad_data_out(
@@ -160,7 +161,7 @@ def test_a_run_of_nans_is_left_behind_too(tmp_path: Path) -> None:
 
 
 def test_where_no_checkpoint_is_early_enough_the_oldest_is_taken(tmp_path: Path) -> None:
-    trainer = toys.trainer(tmp_path, 20, layers=1, spikes=replace(HOW, times=3))
+    trainer = made(tmp_path, spikes=replace(HOW, times=3))
     asked = spoilt(trainer, lambda batch: 9.0 if batch in (14, 15, 16) else 1.0)
     assert trainer.run()
     assert asked == list(range(29))  # back to 12, then 8, then 8 again, for 4 is no more

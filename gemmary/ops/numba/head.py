@@ -20,7 +20,6 @@ from .kernel import ADDRESS, COUNT, bytes_at, floats_at, halves_at, ints_at, ker
 from .plane import GROUP, STRIP, Plane
 from .ranking import key, settle, write
 from .selection import (
-    ALLOWED,
     ALSO,
     ALSO_COUNT,
     BLOCK,
@@ -32,6 +31,7 @@ from .selection import (
     K,
     Question,
     Selection,
+    allowed_at,
     block_maxima,
     joined,
     longs_at,
@@ -142,7 +142,7 @@ def _product(pointer: Any, piece: int) -> None:
         logits = a.logits + 4 * row * parts * a.vocab
         if parts == 2:
             _add(floats_at(logits, a.vocab), floats_at(logits + 4 * a.vocab, a.vocab), begin, end)
-        block_maxima(logits, read(a.question + ALLOWED), a.maxima + 4 * row * blocks, begin, end)
+        block_maxima(logits, allowed_at(a.question, row), a.maxima + 4 * row * blocks, begin, end)
 
 
 @kernel(
@@ -153,7 +153,7 @@ def _product(pointer: Any, piece: int) -> None:
 def _search(pointer: Any, row: int) -> None:
     a = record(pointer)
     vocab, blocks = a.vocab, (a.vocab + BLOCK - 1) // BLOCK
-    open_ = read(a.question + ALLOWED)
+    open_ = allowed_at(a.question, row)
     _find(
         floats_at(a.logits + 4 * row * read(a.shape + 8) * vocab, vocab),
         bytes_at(open_, vocab if open_ else 0),
@@ -303,7 +303,7 @@ class Head:
         self.survivors += int(counts.clip(0).sum())
         self.fallbacks += len(failed)
         if len(failed):
-            whole = self._selection.candidates(self._full(np.ascontiguousarray(h[failed])), want)
+            whole = self._selection.candidates(self._full(np.ascontiguousarray(h[failed])), want.of(failed))
             answer.ids[failed], answer.logits[failed] = whole.ids, whole.logits
         return answer
 
@@ -311,8 +311,8 @@ class Head:
         """The same bits as from all logits; `takes(want)` must hold. Log sum exp is NaN."""
         h, parts = np.ascontiguousarray(h), []
         for start in range(0, len(h), MOST):
-            rows = h[start : start + MOST]
-            answer = self.ask(rows, want)
+            some = slice(start, start + MOST)
+            answer = self.ask(h[some], want.of(some))
             self._team.play(self._tape)
-            parts.append(self.checked(rows, want, answer))
+            parts.append(self.checked(h[some], want.of(some), answer))
         return parts[0] if len(parts) == 1 else joined(parts)

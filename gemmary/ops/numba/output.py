@@ -42,7 +42,8 @@ class Output:
             return self._scored(h, want)
         if self.head is not None and self.head.takes(want):
             return self.head.top_k(h, want)
-        parts = [self._selection.candidates(self._some(rows), want) for rows in _split(h)]
+        some = [slice(start, start + ROWS) for start in range(0, len(h), ROWS)]
+        parts = [self._selection.candidates(self._some(h[rows]), want.of(rows)) for rows in some]
         return parts[0] if len(parts) == 1 else joined(parts)
 
     def _scored(self, h: Floats, want: Targets) -> Scored:

@@ -28,8 +28,8 @@ RUN = LANES * BLOCK  # columns whose block maxima are one vector
 PIECE = 8 * RUN
 _NO_ALSO = np.zeros(0, np.int32)
 
-# Words of a question: addresses, and three numbers
-ROWS_AT, ROWS, K, ALLOWED, ALSO, ALSO_COUNT, IDS, LOGITS, LSE = range(0, 72, 8)
+# Words of a question: addresses and numbers. NEXT_ALLOWED: bytes from a row's `allowed` to the next row's
+ROWS_AT, ROWS, K, ALLOWED, NEXT_ALLOWED, ALSO, ALSO_COUNT, IDS, LOGITS, LSE = range(0, 80, 8)
 
 
 def _runs(masked: bool) -> Any:
@@ -148,20 +148,28 @@ def choose(
     write(keys, settle(keys, found, k, more - found), ids, logits)
 
 
+@njit(error_model="numpy")
+def allowed_at(question: int, row: int) -> int:
+    """Address of what is allowed at a row; 0: everything."""
+    return read(question + ALLOWED) + row * read(question + NEXT_ALLOWED)
+
+
 @kernel(question=ADDRESS, maxima=ADDRESS, columns=COUNT, parts=COUNT)
 def _maxima(pointer: Any, piece: int) -> None:
     a = record(pointer)
     row, begin = piece // a.parts, piece % a.parts * PIECE
     blocks = (a.columns + BLOCK - 1) // BLOCK
-    x, allowed = read(a.question + ROWS_AT) + row * a.columns * 4, read(a.question + ALLOWED)
-    block_maxima(x, allowed, a.maxima + row * blocks * 4, begin, min(begin + PIECE, a.columns))
+    x = read(a.question + ROWS_AT) + row * a.columns * 4
+    block_maxima(
+        x, allowed_at(a.question, row), a.maxima + row * blocks * 4, begin, min(begin + PIECE, a.columns)
+    )
 
 
 @kernel(question=ADDRESS, maxima=ADDRESS, keys=ADDRESS, columns=COUNT, room=COUNT)
 def _choose(pointer: Any, row: int) -> None:
     a = record(pointer)
     blocks, k, also = (a.columns + BLOCK - 1) // BLOCK, read(a.question + K), read(a.question + ALSO_COUNT)
-    open_ = read(a.question + ALLOWED)
+    open_ = allowed_at(a.question, row)
     answer = row * (k + also) * 4
     choose(
         floats_at(read(a.question + ROWS_AT) + row * a.columns * 4, a.columns),
@@ -192,11 +200,11 @@ def _fold(pointer: Any, row: int) -> None:
 
 
 class Question:
-    """A `TopK` about some rows of `columns` candidates, where kernels find it: `words` int64 [9]."""
+    """A `TopK` about some rows of `columns` candidates, where kernels find it: `words` int64 [10]."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
-        self.words = np.zeros(9, np.int64)
+        self.words = np.zeros(10, np.int64)
         self._arrays: tuple[Any, ...] = ()
 
     def takes(self, want: TopK) -> bool:
@@ -216,7 +224,8 @@ class Question:
         arrays = rows, allowed, also, answer.ids, answer.logits, answer.lse
         self._arrays = arrays  # kept alive
         at, open_, extra, ids, logits, lse = (address_of(array) for array in arrays)
-        self.words[:] = at, len(rows), count, open_, extra, len(also), ids, logits, lse
+        step = self.columns if allowed is not None and allowed.ndim == 2 else 0
+        self.words[:] = at, len(rows), count, open_, step, extra, len(also), ids, logits, lse
         return answer
 
 
@@ -267,7 +276,8 @@ class Selection:
         A row with a NaN, allowed or not, has only NaN logits.
         """
         logits = np.ascontiguousarray(logits)
-        parts = [self._part(logits[i : i + self.rows], want) for i in range(0, len(logits), self.rows)]
+        some = [slice(i, i + self.rows) for i in range(0, len(logits), self.rows)]
+        parts = [self._part(logits[rows], want.of(rows)) for rows in some]
         return parts[0] if len(parts) == 1 else joined(parts)
 
     def scored(self, logits: Floats, ids: Ints) -> Scored:

@@ -208,6 +208,20 @@ def test_any_number_of_rows(rows: int) -> None:
     np.testing.assert_array_equal(alone.ids, together.ids)
 
 
+@pytest.mark.parametrize("kind", ["normal", "mixed"])
+def test_every_row_may_have_its_own_allowed(kind: str) -> None:
+    """Also where the full product has to decide some of the rows, and where a call takes several rounds."""
+    raw, h = table_of(kind, "F16"), activations("outliers", rows=11)
+    allowed = np.random.default_rng(5).random((11, ROWS)) < np.linspace(0.01, 1, 11)[:, None]
+    want = TopK(9, allowed, lse=False)
+    found = made("F16", raw, TOGETHER).top_k(h, want)
+    logits = full("F16", raw, ROWS, h)
+    for row in range(11):
+        here = slice(row, row + 1)
+        part = Candidates(found.ids[here], found.logits[here], found.lse[here])
+        assert_same(part, logits[here], TopK(9, allowed[row], lse=False))
+
+
 @pytest.mark.parametrize("columns", [32, 64, 1152])
 @pytest.mark.parametrize("rows", [16, 64, 80, 1024, 1040])
 def test_sizes(rows: int, columns: int) -> None:

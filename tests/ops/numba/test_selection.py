@@ -65,6 +65,19 @@ def test_as_the_plain_sort(kind: str, columns: int) -> None:
                 assert_same(selection.candidates(logits, want), expected(logits, want))
 
 
+@pytest.mark.parametrize("k", [1, 20, 3000])
+def test_every_row_may_have_its_own_allowed(k: int) -> None:
+    logits = rows_of("normal", 3000)
+    allowed = np.random.default_rng(4).random(logits.shape) < np.array([[0.5], [0.01], [1.0]])
+    selection = Selection(3000, 2, TOGETHER)
+    found = selection.candidates(logits, TopK(k, allowed, lse=False))
+    for row in range(3):
+        alone = expected(logits[row : row + 1], TopK(k, allowed[row], lse=False))
+        part = Candidates(found.ids[row : row + 1], found.logits[row : row + 1], found.lse[row : row + 1])
+        assert_same(part, alone)
+    assert_same(expected(logits, TopK(k, allowed, lse=False)), found)
+
+
 @pytest.mark.parametrize("k", [1, 64, 500, 1024, 4096])
 def test_the_size_of_gemma(k: int) -> None:
     logits = np.random.default_rng(0).normal(0, 3, (1, 262144)).astype(np.float32)

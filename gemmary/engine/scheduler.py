@@ -1,0 +1,375 @@
+"""Continuous batching: every step serves all running texts, and reads each weight once for them.
+
+A step takes the last token of every text that is being written and a part of the prompts that are being
+read, packed one behind the other. Texts join and leave between steps. A row's bits do not depend on its
+company (docs/ops.md), and a draw depends on its row, the seed and the position alone: so each text is the one
+that it would be alone, whoever came, left, or gave way. A text that gave way is read again later.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from ..errors import MemoryBudgetError
+from ..model.pages import Sequence
+from ..ops.contract import TopK
+from .line import Line
+from .request import End, Request, Run
+from .runner import MAX_CHUNK, Runner
+from .sampling import Draw, NotFiniteError
+from .thread import EngineThread
+
+_READ_SECONDS = 0.15  # of a step that others wait in for their next token, spent on prompts
+_ALONE_SECONDS = 0.5  # of a step that only reads: nobody is cancelled within a step
+_FEWEST = 8  # tokens of a prompt in a step: below, unpacking the weights costs more than using them
+_FEW = 1024  # candidates that the head finds quickly
+_POLL = 0.05  # seconds between two looks of who waits for draws
+
+
+@dataclass(frozen=True)
+class News:
+    """What a step did for a text: draws, how much of the prompt is read, why it ended, or what went wrong."""
+
+    draws: tuple[Draw, ...] = ()
+    read: int = 0
+    end: End | None = None
+    fault: Exception | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether no news will follow."""
+        return self.end is not None or self.fault is not None
+
+
+Listener = Callable[[News], object]
+
+
+@dataclass(eq=False)
+class Passage:
+    """A text in the scheduler. `listener` is called in the engine thread and must not wait."""
+
+    request: Request
+    run: Run
+    listener: Listener
+    owner: str
+    ids: list[int] = field(init=False)
+    sequence: Sequence = field(default_factory=Sequence)
+    since: float = field(
+        default_factory=time.perf_counter
+    )  # its last change between waiting, reading, writing
+
+    def __post_init__(self) -> None:
+        self.ids = list(self.request.ids)
+
+    @property
+    def left(self) -> int:
+        """Tokens that have to be run before the next can be drawn."""
+        return len(self.ids) - self.sequence.length
+
+    @property
+    def writing(self) -> bool:
+        """Whether the next step can draw for it as for everybody who writes."""
+        return self.left == 1 and len(self.ids) > len(self.request.ids)
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        spent, self.since = now - self.since, now
+        return spent
+
+
+class Scheduler:
+    """Runs up to `streams` texts together; up to `queue` more wait."""
+
+    def __init__(self, runner: Runner, thread: EngineThread, streams: int, queue: int) -> None:
+        self.steps = self.gave_way = self.tokens_read = self.tokens_written = 0
+        self.step_seconds = 0.0
+        self._runner, self._thread, self._streams = runner, thread, streams
+        self._line: Line[Passage] = Line(queue)
+        self._running: list[Passage] = []  # oldest first; the engine thread's
+        self._lock = threading.Lock()
+        self._awake = False
+        self._crowded = False  # somebody gave way: nobody joins before somebody has left
+        self._speed = 0.0  # prompt tokens a second
+
+    @property
+    def running(self) -> int:
+        """Texts that are being read or written."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait."""
+        return len(self._line)
+
+    def open(self, request: Request, run: Run, listener: Listener, owner: str = "") -> None:
+        """Have a text continued; owners take turns. From any thread.
+
+        QueueFullError where too many wait. Setting `request.cancel` ends it within a step.
+        """
+        self._line.join(Passage(request, run, listener, owner), owner)
+        self._wake()
+
+    def draws(self, request: Request, run: Run, owner: str = "") -> Generator[Draw, None, None]:
+        """The same, draw by draw; closing the iterator cancels."""
+        news: SimpleQueue[News] = SimpleQueue()
+        self.open(request, run, news.put, owner)
+        read = 0
+        try:
+            while run.end is None:
+                try:
+                    told = news.get(timeout=_POLL)
+                except Empty:
+                    told = News(read=read)
+                read = max(read, told.read)
+                if request.progress is not None and request.progress(read, len(request.ids)) is False:
+                    request.cancel.set()
+                if told.fault is not None:
+                    raise told.fault
+                for number, draw in enumerate(told.draws, 1):
+                    if number == len(told.draws):
+                        run.end = told.end
+                    yield draw
+                run.end = told.end
+        finally:
+            request.cancel.set()
+            run.end = run.end or "cancelled"
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._awake:
+                return
+            self._awake = True
+        self._again()
+
+    def _again(self) -> None:
+        self._thread.later(self._tick).add_done_callback(self._ticked)
+
+    def _ticked(self, future: Future[None]) -> None:
+        """Behind every step. A model that was closed, or a fault in here, ends every text."""
+        fault = None if future.cancelled() else future.exception()
+        if not future.cancelled() and fault is None:
+            return
+        gone = [*self._running, *self._line.all()]
+        self._running = []
+        self._line.leave(gone)
+        with self._lock:
+            self._awake = False
+        for passage in gone:
+            if isinstance(fault, Exception):
+                passage.listener(News(fault=fault))
+            else:
+                passage.listener(News(end="cancelled"))
+
+    def _tick(self) -> None:
+        """One step, and a date for the next."""
+        self._drop_cancelled()
+        self._admit()
+        parts = self._compose()
+        if parts:
+            self._step(parts)
+        with self._lock:
+            self._awake = bool(self._running or len(self._line))
+        if self._awake:
+            self._again()
+
+    def _drop_cancelled(self) -> None:
+        gone = [p for p in self._line.all() if p.request.cancel.is_set()]
+        self._line.leave(gone)
+        for passage in [*gone, *(p for p in self._running if p.request.cancel.is_set())]:
+            self._finish(passage, News(end="cancelled"))
+
+    def _admit(self) -> None:
+        for passage in [p for p in self._running if not self._runner.holds(p.sequence)]:
+            self._give_way(passage)  # somebody outside took its pages
+        while len(self._running) < self._streams and not (self._crowded and self._running):
+            first = self._line.next()
+            if first is None:
+                return
+            first.run.queued_seconds += first.lap()
+            cached = self._runner.start(first.ids, first.sequence, first.request.key)
+            if len(first.ids) == len(first.request.ids):
+                first.run.cached = cached
+            self._running.append(first)
+
+    def _compose(self) -> list[tuple[Passage, list[int]]]:
+        """Whose tokens the step appends: of everybody who writes the last one, and parts of prompts."""
+        parts: list[tuple[Passage, list[int]]] = []
+        budget = self._budget()
+        for passage in list(self._running):
+            part = self._part(passage, budget)
+            if not part or passage not in self._running:
+                continue
+            if self._has_room(passage, len(part)):
+                parts.append((passage, part))
+                budget -= 0 if passage.writing else len(part)
+        return [(passage, part) for passage, part in parts if passage in self._running]
+
+    def _part(self, passage: Passage, budget: int) -> list[int]:
+        if passage.writing:
+            return passage.ids[-1:]
+        if budget <= 0:
+            return []
+        runner, start = self._runner, passage.sequence.length
+        part = list(runner.part(passage.ids, start, budget, passage.request.marks))
+        if runner.ready(part, passage.request.pixels):
+            passage.run.unseen = 0.0
+            return part
+        passage.run.unseen = runner.unseen(passage.ids[start:])
+        return []  # a part of a picture was encoded instead
+
+    def _budget(self) -> int:
+        """Tokens of prompts in the next step."""
+        writing = any(passage.writing for passage in self._running)
+        seconds = _READ_SECONDS if writing else _ALONE_SECONDS
+        return int(np.clip(self._speed * seconds, _FEWEST, MAX_CHUNK))
+
+    def _has_room(self, passage: Passage, count: int) -> bool:
+        """Make room; the newest text gives way. False where that was this one."""
+        while not self._runner.reserve(passage.sequence, count):
+            newest = self._running[-1]
+            if len(self._running) == 1:
+                self._finish(newest, News(fault=MemoryBudgetError(
+                    "the memory for running texts is used up: let other answers of this model end, "
+                    "then ask again"
+                )))  # fmt: skip
+                return False
+            self._give_way(newest)
+            if newest is passage:
+                return False
+        return True
+
+    def _give_way(self, passage: Passage) -> None:
+        """Give the pages back and wait; what was said stays said, and is read again later."""
+        self._running.remove(passage)
+        self._runner.finish(passage.sequence)
+        passage.sequence = Sequence()
+        passage.lap()
+        self.gave_way += 1
+        self._crowded = True
+        self._line.rejoin(passage)
+
+    def _step(self, parts: list[tuple[Passage, list[int]]]) -> None:
+        started = time.perf_counter()
+        rows, drawing, end = [], [], 0
+        for passage, part in parts:
+            end += len(part)
+            if len(part) == passage.left:
+                rows.append(end - 1)
+                drawing.append(passage)
+        appended = [(passage.sequence, part) for passage, part in parts]
+        reading = [(passage, part) for passage, part in parts if not passage.writing]
+        try:
+            states = self._runner.together(appended, rows)
+        except Exception as fault:
+            for passage, _ in parts:
+                self._finish(passage, News(fault=fault), keep=False)
+            return
+        self._measure(sum(len(part) for _, part in reading), time.perf_counter() - started)
+        for passage, _ in reading:
+            self._was_read(passage)
+        if drawing:
+            self._draw(drawing, states)
+        self.steps += 1
+        self.tokens_read += sum(len(part) for _, part in reading)
+        self.tokens_written += len(drawing)
+        self.step_seconds += time.perf_counter() - started
+
+    def _measure(self, read: int, seconds: float) -> None:
+        if read >= _FEWEST:
+            speed = read / seconds
+            self._speed = speed if not self._speed else 0.5 * (self._speed + speed)
+
+    def _was_read(self, passage: Passage) -> None:
+        """A part of a prompt is in its pages: remember it where others may begin with it."""
+        request, length = passage.request, passage.sequence.length
+        if length in request.marks or length == len(request.ids):
+            self._runner.keep(passage.ids, passage.sequence, request.key)
+        if passage.left == 0:
+            passage.run.prefill_seconds += passage.lap()
+        passage.listener(News(read=min(length, len(request.ids))))
+
+    def _draw(self, drawing: list[Passage], states: Any) -> None:
+        """Draw for each: the head is asked about all rows at once, as far as they ask for few candidates."""
+        wants: list[TopK | None] = [self._want(passage) for passage in drawing]
+        for few in (True, False):
+            chosen = [n for n, want in enumerate(wants) if want is not None and (want.k <= _FEW) == few]
+            if not chosen:
+                continue
+            together = combined([want for n in chosen if (want := wants[n]) is not None])
+            try:
+                found = self._runner.head(states[chosen], together)
+            except Exception as fault:
+                for n in chosen:
+                    self._finish(drawing[n], News(fault=fault), keep=False)
+                continue
+            for row, n in enumerate(chosen):
+                self._take(drawing[n], found, row)
+
+    def _want(self, passage: Passage) -> TopK | None:
+        """What to ask of the head; None where that failed, and the text is over."""
+        request = passage.request
+        try:
+            return request.sampler.want(request.constraint.allowed() if request.constraint else None)
+        except Exception as fault:
+            self._finish(passage, News(fault=fault))
+            return None
+
+    def _take(self, passage: Passage, found: Any, row: int) -> None:
+        """Draw a token, and append it to the text or end that."""
+        request = passage.request
+        passage.run.decode_seconds += passage.lap()
+        try:
+            draw = request.sampler.draw(found, len(passage.ids), row)
+            if draw.id in request.stops:
+                self._finish(passage, News(end="stop"))
+                return
+            passage.ids.append(draw.id)
+            end = request.end_of(passage.ids, self._runner.context)
+        except Exception as fault:
+            sound = not isinstance(fault, NotFiniteError)
+            if not sound:
+                self._runner.snapshots.clear()  # nothing of it may be read by the next request
+            self._finish(passage, News(fault=fault), keep=sound)
+            return
+        told = News((draw,), len(request.ids), end)
+        if end is None:
+            passage.listener(told)
+        else:
+            self._finish(passage, told)
+
+    def _finish(self, passage: Passage, told: News, keep: bool = True) -> None:
+        """A text is over: remember it, give its pages back, and say so."""
+        if passage in self._running:
+            self._running.remove(passage)
+            if keep and self._runner.holds(passage.sequence):
+                self._runner.keep(passage.ids, passage.sequence, passage.request.key)
+            self._runner.finish(passage.sequence)
+            self._crowded = False
+        if self._runner.eyes is not None:
+            self._runner.eyes.let_go(passage.request.pixels)
+        passage.listener(told)
+
+
+def combined(wants: list[TopK]) -> TopK:
+    """One question whose answer serves each: more candidates than were asked for change no draw."""
+    also = [want.also for want in wants if want.also is not None]
+    masks = [want.allowed for want in wants]
+    allowed = masks[0]
+    if any(mask is not allowed for mask in masks):
+        size = next(len(mask) for mask in masks if mask is not None)
+        allowed = np.stack([np.ones(size, np.bool_) if mask is None else mask for mask in masks])
+    return TopK(
+        max(want.k for want in wants),
+        allowed,
+        np.unique(np.concatenate(also)).astype(np.int32) if also else None,
+        any(want.lse for want in wants),
+    )
