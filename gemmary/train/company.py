@@ -115,7 +115,9 @@ def torchrun(patience: timedelta = PATIENCE) -> Iterator[Company]:
     except RuntimeError as error:
         raise LostWorkerError(f"the processes did not find each other ({_first_line(error)})") from error
     try:
-        yield Company(distributed.new_group(backend="gloo", timeout=patience), patience)
+        company = Company(distributed.new_group(backend="gloo", timeout=patience), patience)
+        yield company
+        company.meet()  # one that is ready before others must not tear down what they still use
     finally:
         distributed.destroy_process_group()
 
