@@ -17,7 +17,8 @@ from typing import IO, Any, cast
 
 from ...errors import GemmaryError, ImageError
 from .pictures import picture_digest
-from .plan import PlanError, Source
+from ..tables import PlanError
+from .plan import Source
 from .reasons import Reason
 
 TEXT = {".txt", ".text", ".md", ".rst", ""}
