@@ -32,6 +32,7 @@ from ..train.loop import Plan, Trainer
 from ..train.loss import mean_loss
 from ..train.optimizer import Learning
 from ..train.packing import Rows, pack_rows
+from ..train.text_task import TextTask
 from ..train.vocabulary import BOS, EOS, PAD, UNK, train_vocabulary
 from ..weights.assemble import module_text
 from ..weights.checkpoint import open_checkpoint
@@ -138,7 +139,7 @@ class Nano:
             if path.exists():
                 model.load_arrays(load_file(path))
                 continue
-            if not Trainer(model, self.rows(phase), phase.plan, path.parent).run():
+            if not Trainer(TextTask(model, self.rows(phase), phase.plan), phase.plan, path.parent).run():
                 return False
             save_file(model.arrays(), path)
         return True

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +10,14 @@ from typing import Any
 import torch
 
 from ..errors import GemmaryError
-from ..model.modules import TextModule
 from . import checkpoint, snapshot
-from .batches import Batches
+from .gradients import Gradients, gradients_for
 from .interrupt import Interrupt
 from .journal import Journal
 from .lock import locked
-from .objective import Objective
 from .optimizer import Learning, optimizers, update
-from .packing import Rows
 from .sampling import Distillation
-from .teacher import Teacher
+from .task import Task
 
 
 class DivergedError(GemmaryError):
@@ -32,10 +26,9 @@ class DivergedError(GemmaryError):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train: `steps` updates, each of `parts` micro-batches of `rows` rows, on `workers` threads.
+    """How to train: `steps` updates, each of `parts` micro-batches of `rows` rows.
 
-    A worker computes a micro-batch on one core: cores never wait for each other inside an operation, which on
-    a busy machine is several times faster than sharing operations. `clip` bounds the norm of the gradient.
+    On a CPU, `workers` threads work on micro-batches. `clip` bounds the norm of the gradient.
     `low` multiplies matrices in bfloat16; parameters stay float32. `fuse` compiles each layer and needs a C++
     compiler. After `patience` steps in a row that are not finite, training gives up. `distill`: how to learn
     from a teacher. `z`: weight of the z-loss, 0 for none.
@@ -58,25 +51,19 @@ class Plan:
 
 
 class Trainer:
-    """A model in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly.
+    """A task in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly.
 
-    `teacher` is given if and only if `plan.distill` is, and draws as that says.
+    `gradients`: how they are made; by default as suits the device that the parameters are on.
     """
 
-    def __init__(
-        self, model: TextModule, data: Rows, plan: Plan, folder: Path, teacher: Teacher | None = None
-    ) -> None:
-        _check_teacher(teacher, plan, model)
-        self.model, self.plan, self.folder, self.teacher = model, plan, folder, teacher
-        self.objective = Objective(model, plan.distill, plan.z)
-        self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
-        self.optimizers = optimizers(model, plan.learning)
-        self.parameters = list(model.parameters())
+    def __init__(self, task: Task, plan: Plan, folder: Path, gradients: Gradients | None = None) -> None:
+        self.task, self.plan, self.folder = task, plan, folder
+        self.gradients = gradients or gradients_for(task, plan.workers)
+        self.optimizers = optimizers(task.module, plan.learning)
+        self.parameters = list(task.module.parameters())
         self.step = 0
         self.skipped = 0
-        self.identity = {"data": self.batches.digest, "plan": _lasting(plan)}
-        if teacher is not None:
-            self.identity["teacher"] = teacher.identity
+        self.identity = {"plan": _lasting(plan), **task.identity}
 
     def run(self) -> bool:
         """Train from the last checkpoint; True at the end of the plan, False if interrupted before.
@@ -88,11 +75,11 @@ class Trainer:
             self._fuse()
             with (
                 Journal(self.folder / "log.jsonl", self.step, self.plan.steps) as journal,
-                self._workers() as pool,
+                self.gradients,
                 Interrupt() as interrupt,
             ):
                 while self.step < self.plan.steps and not interrupt.asked:
-                    journal.write(self._advance(pool))
+                    journal.write(self._advance())
                     if self.step % self.plan.checkpoint_every == 0:
                         self._save()
             if self.step % self.plan.checkpoint_every:
@@ -101,49 +88,20 @@ class Trainer:
 
     def _fuse(self) -> None:
         if self.plan.fuse:
-            torch._dynamo.config.recompile_limit = 4 * len(self.model.layers)
-            for layer in self.model.layers:
+            torch._dynamo.config.recompile_limit = 4 * len(self.task.layers)
+            for layer in self.task.layers:
                 layer.compile(dynamic=False)
 
-    @contextmanager
-    def _workers(self) -> Iterator[ThreadPoolExecutor]:
-        """Threads whose operations use one core; so does the main thread while they live."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(
-                self.plan.workers, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                if self.plan.fuse:  # once, by one thread, before two want it
-                    pool.submit(self.gradients, self.batches.step(self.step)[0]).result()
-                yield pool
-        finally:
-            torch.set_num_threads(before)
-
-    def gradients(self, rows: Rows) -> tuple[float, float, tuple[torch.Tensor, ...]]:
-        """Summed loss, summed weights, and gradients of the summed loss, of one micro-batch."""
-        step, labels, weights = rows.step()
-        sampled = None if self.teacher is None else self.teacher.sampled(rows)
-        kind = self.model.table.weight.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.plan.low):
-            loss = self.objective(step, labels, weights, sampled)
-        return loss.item(), float(weights.sum()), torch.autograd.grad(loss, self.parameters)
-
-    def _advance(self, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    def _advance(self) -> dict[str, Any]:
         """One update. Every token counts the same, however the step is cut into micro-batches."""
-        parts = self.batches.step(self.step)
-        losses, weights, grads = zip(*pool.map(self.gradients, parts), strict=True)
-        total = sum(weights)
-        for parameter, *of_parts in zip(self.parameters, *grads, strict=True):
-            parameter.grad = sum(of_parts[1:], of_parts[0]) / total
-        loss = sum(losses) / total
+        sums = self.gradients.accumulate(self.task.parts(self.step))
+        loss = sums.loss / sums.weight if sums.weight else math.nan
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip))
         rate = self.plan.learning.rate(self.step, self.plan.steps)
         if self._finite(loss, norm):
             update(self.optimizers, rate)
         self.step += 1
-        tokens = sum(part.tokens for part in parts)
-        return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "tokens": tokens}
+        return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "tokens": sums.tokens}
 
     def _finite(self, loss: float, norm: float) -> bool:
         """Whether the step may change weights; one infinite gradient would poison them all."""
@@ -158,7 +116,7 @@ class Trainer:
 
     def _save(self) -> None:
         state = {"skipped": self.skipped, **self.identity}
-        tensors = snapshot.take(self.model, self.optimizers)
+        tensors = snapshot.take(self.task.module, self.optimizers)
         checkpoint.save(self.folder, checkpoint.Checkpoint(self.step, tensors, state), self.plan.keep)
 
     def _resume(self) -> None:
@@ -168,7 +126,7 @@ class Trainer:
         for name, value in self.identity.items():
             if found.state[name] != value:
                 raise GemmaryError(f"{self.folder} was trained with another {name}; use another folder")
-        snapshot.restore(self.model, self.optimizers, found.tensors)
+        snapshot.restore(self.task.module, self.optimizers, found.tensors)
         self.step, self.skipped = found.step, found.state["skipped"]
 
 
@@ -182,15 +140,3 @@ def _lasting(plan: Plan) -> dict[str, Any]:
         if not values[name]:
             del values[name]
     return values
-
-
-def _check_teacher(teacher: Teacher | None, plan: Plan, model: TextModule) -> None:
-    if (None if teacher is None else teacher.how) != plan.distill:
-        raise ValueError(
-            "the teacher must draw as Plan.distill says: give both the same Distillation, or neither"
-        )
-    if teacher is not None and teacher.vocabulary != model.config.vocab:
-        raise GemmaryError(
-            f"the teacher knows {teacher.vocabulary} ids, the student {model.config.vocab}; "
-            "both need the same vocabulary"
-        )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from gemmary.errors import GemmaryError
 from gemmary.train.loop import DivergedError, Trainer
 from gemmary.train.loss import mean_loss
 from gemmary.train.optimizer import Learning
+from gemmary.train.task import Lesson
+from gemmary.train.text_task import TextTask
 from tests.train import toys
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +41,13 @@ def log(folder: Path) -> list[tuple[int, str, str]]:
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in trainer.model.parameters()]
+    return [p.detach().clone() for p in trainer.parameters]
+
+
+def spoil(trainer: Trainer, change: Callable[[Lesson], Lesson]) -> None:
+    """Let `change` have its way with the lesson of every micro-batch."""
+    honest = trainer.task.loss
+    trainer.task.loss = lambda part: change(honest(part))  # type: ignore[method-assign]
 
 
 def run_process(folder: Path) -> subprocess.Popen[bytes]:
@@ -87,9 +96,9 @@ def test_twenty_kills(tmp_path: Path) -> None:
 
 def test_it_learns(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 40)
-    before = mean_loss(trainer.model, toys.rows(seed=9))
+    before = mean_loss(trainer.task.module, toys.rows(seed=9))
     assert trainer.run()
-    assert mean_loss(trainer.model, toys.rows(seed=9)) < 0.5 * before
+    assert mean_loss(trainer.task.module, toys.rows(seed=9)) < 0.5 * before
 
 
 def test_threads_and_micro_batches_do_not_change_the_step(tmp_path: Path) -> None:
@@ -113,7 +122,7 @@ def test_same_seed_twice_is_the_same_run(tmp_path: Path) -> None:
 
 def test_a_step_that_is_not_finite_changes_nothing_and_many_end_the_run(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 20, patience=3)
-    trainer.gradients = lambda rows: (float("nan"), 1.0, tuple(map(torch.zeros_like, trainer.parameters)))  # type: ignore[method-assign]
+    spoil(trainer, lambda lesson: lesson._replace(loss=lesson.loss * float("nan")))
     before = weights(trainer)
     with pytest.raises(DivergedError, match="not finite for 3 steps"):
         trainer.run()
@@ -122,13 +131,11 @@ def test_a_step_that_is_not_finite_changes_nothing_and_many_end_the_run(tmp_path
 
 def test_one_bad_step_is_passed_over(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 8)
-    honest = trainer.gradients
 
-    def sometimes(rows):  # type: ignore[no-untyped-def]
-        loss, weight, grads = honest(rows)
-        return (float("inf"), weight, grads) if trainer.step == 3 else (loss, weight, grads)
+    def sometimes(lesson: Lesson) -> Lesson:
+        return lesson._replace(loss=lesson.loss + (float("inf") if trainer.step == 3 else 0.0))
 
-    trainer.gradients = sometimes  # type: ignore[method-assign]
+    spoil(trainer, sometimes)
     assert trainer.run()
     assert trainer.skipped == 0
     assert all(p.isfinite().all() for p in trainer.parameters)
@@ -144,7 +151,7 @@ def test_another_plan_does_not_go_on_in_the_same_folder(tmp_path: Path, change: 
 def test_other_data_does_not_go_on_in_the_same_folder(tmp_path: Path) -> None:
     toys.trainer(tmp_path, 4).run()
     with pytest.raises(GemmaryError, match="another data"):
-        Trainer(toys.model(), toys.rows(seed=2), toys.plan(8), tmp_path).run()
+        Trainer(TextTask(toys.model(), toys.rows(seed=2), toys.plan(8)), toys.plan(8), tmp_path).run()
 
 
 def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
@@ -156,28 +163,26 @@ def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 2)
-    honest = trainer.gradients
 
-    def meanwhile(rows):  # type: ignore[no-untyped-def]
+    def meanwhile(lesson: Lesson) -> Lesson:
         with pytest.raises(GemmaryError, match="another run trains here"):
             toys.trainer(tmp_path, 2).run()
-        return honest(rows)
+        return lesson
 
-    trainer.gradients = meanwhile  # type: ignore[method-assign]
+    spoil(trainer, meanwhile)
     assert trainer.run()
 
 
 def test_sigterm_ends_at_a_step_with_a_checkpoint(tmp_path: Path) -> None:
     whole, cut, rest = (toys.trainer(tmp_path / name, 10, parts=1) for name in ("whole", "cut", "cut"))
     assert whole.run()
-    honest = cut.gradients
 
-    def signalled(rows):  # type: ignore[no-untyped-def]
+    def signalled(lesson: Lesson) -> Lesson:
         if cut.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return honest(rows)
+        return lesson
 
-    cut.gradients = signalled  # type: ignore[method-assign]
+    spoil(cut, signalled)
     assert not cut.run()
     assert 5 < cut.step < 10
     assert rest.run()
@@ -199,4 +204,6 @@ def test_compiled_layers_learn_the_same(tmp_path: Path) -> None:
     for trainer in (plain, compiled):
         trainer.run()
     data = replace(toys.rows(seed=4))
-    assert mean_loss(plain.model, data) == pytest.approx(mean_loss(compiled.model, data), rel=1e-3)
+    assert mean_loss(plain.task.module, data) == pytest.approx(
+        mean_loss(compiled.task.module, data), rel=1e-3
+    )

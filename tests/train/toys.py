@@ -14,6 +14,7 @@ from gemmary.train.initial import initialise
 from gemmary.train.loop import Plan, Trainer
 from gemmary.train.optimizer import Learning
 from gemmary.train.packing import Document, Rows, pack_rows
+from gemmary.train.text_task import TextTask
 
 ROW = 32
 TOY = replace(
@@ -54,4 +55,5 @@ def plan(steps: int, **changes: object) -> Plan:
 
 def trainer(folder: Path, steps: int = 12, **changes: object) -> Trainer:
     """A fresh trainer of the toy in `folder`."""
-    return Trainer(model(), rows(), plan(steps, **changes), folder)
+    how = plan(steps, **changes)
+    return Trainer(TextTask(model(), rows(), how), how, folder)
