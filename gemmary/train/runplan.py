@@ -113,6 +113,8 @@ def read_run(path: Path) -> RunPlan:
     origin, config = _model(file.table("model"))
     teacher = _teacher(file.table("teacher")) if "teacher" in file else None
     data, folder, shards = _data(file.table("data"), origin)
+    if teacher is not None and data is not None and "vocabulary" in file.table("data"):
+        _check_taught(file.table("data"), data)
     train = file.table("train")
     row, epochs, plan = _train(train, teacher)
     if config is not None and row > config.context:
@@ -167,6 +169,11 @@ def _data(table: Table, origin: str | None) -> tuple[DataPlan | None, str, str |
         if "picture" in source:
             raise source.fault("picture", "cannot be used here: `gemmary train` learns from text")
     return data_plan(table), folder, None
+
+
+def _check_taught(table: Table, data: DataPlan) -> None:
+    if isinstance(data.vocabulary, int):
+        raise table.fault("vocabulary", "must be the teacher's: leave it out, and it is")
 
 
 def _train(table: Table, teacher: TeacherPlan | None) -> tuple[int, float | None, Plan]:
