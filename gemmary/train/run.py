@@ -7,7 +7,6 @@ the same folder goes on wherever it was cut; training goes on bit for bit.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +16,11 @@ from ..config import Config
 from ..inputs.tokenizer import Tokenizer
 from .data.rows import PackedShards
 from .export import check_save, export
-from .loop import Plan, Trainer
-from .rundata import packed_rows, run_data
+from .loop import Trainer
+from .runcost import Cost, run_cost, steps_of
+from .rundata import data_files, opened, packed_rows, run_data
 from .runfolder import RunFolder
-from .runmodel import Source, check_vocabulary, open_source, student, teacher, text_config
+from .runmodel import Source, check_vocabulary, device, open_source, student, teacher, text_config
 from .runplan import RunPlan, TeacherPlan
 from .tables import PlanError
 from .teacher import Teacher
@@ -71,6 +71,31 @@ class Run:
         """What decides on the end of a run besides its steps."""
         return {"epochs": self.plan.epochs, "save": asdict(self.plan.save)}
 
+    # Before any work
+
+    def cost(self) -> Cost:
+        """What the run will take; nothing is written. GemmaryError: what would stop it, as far as one can see."""
+        self._check()
+        self.folder.check(self.plan)
+        data, vocabulary = self._look()
+        config = text_config(self.plan, self._origin, vocabulary)
+        taught = None if self._teaching is None else self._teaching.checkpoint.config
+        return run_cost(self.plan, config, taught, data, device() == "cpu")
+
+    def _look(self) -> tuple[PackedShards | int, int]:
+        """The data as it is now: packed, or the bytes of its files; and how many pieces its vocabulary has."""
+        ready = self.folder.data if self.plan.data is not None else self.plan.at(self.plan.shards or "")
+        given = self._given()
+        if self.plan.data is None or (self.folder.read("data") is not None and ready.exists()):
+            shards, given = opened(ready, given, f"see {self.plan.path}")
+            return packed_rows(shards, self.plan.row), Tokenizer.from_model(given).vocab
+        base = self.plan.at(self.plan.folder)
+        size = sum(path.stat().st_size for path in set(data_files(self.plan.data, base)))
+        if given is not None:
+            return size, Tokenizer.from_model(given).vocab
+        wanted = self.plan.data.vocabulary
+        return size, wanted if isinstance(wanted, int) else Tokenizer.from_model(base / wanted).vocab
+
     # Models
 
     @cached_property
@@ -116,7 +141,7 @@ class Run:
     # Training
 
     def _train(self, data: PackedShards, vocabulary: bytes) -> Result:
-        plan = self._steps(data)
+        plan = replace(self.plan.train, steps=steps_of(self.plan, len(data)))
         config = text_config(self.plan, self._origin, Tokenizer.from_model(vocabulary).vocab)
         model = student(self.plan, self._origin, config)
         wanted, source = self.plan.teacher, self._teaching
@@ -131,12 +156,6 @@ class Run:
         names = [path.name for path in paths]
         self.folder.write("export", {"step": trainer.step, "paths": names, **self._wanted})
         return Result(tuple(paths), trainer.step, True)
-
-    def _steps(self, data: PackedShards) -> Plan:
-        plan, epochs = self.plan.train, self.plan.epochs
-        if plan.steps or epochs is None:
-            return plan
-        return replace(plan, steps=math.ceil(epochs * len(data) / (plan.rows * plan.parts)))
 
     def _teacher(self, wanted: TeacherPlan, source: Source, data: PackedShards, config: Config) -> Teacher:
         online = teacher(self.plan, source, config)

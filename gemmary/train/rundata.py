@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import GemmaryError
 from ..inputs.tokenizer import Tokenizer
 from .data.plan import DataPlan
 from .data.prepare import TOKENIZER, prepare
@@ -32,12 +31,13 @@ def run_data(plan: RunPlan, folder: RunFolder, given: bytes | None, voice: Voice
     """
     if plan.data is None:
         where = plan.at(plan.shards or "")
-        return _opened(where, given, f"prepare them anew, or correct data.shards in {plan.path}")
+        return opened(where, given, f"prepare them anew, or correct data.shards in {plan.path}")
     _prepare(plan, plan.data, folder, given, voice)
-    return _opened(folder.data, None, f"remove {folder.data}, and the same command makes it again")
+    return opened(folder.data, None, f"remove {folder.data}, and the same command makes it again")
 
 
-def _opened(where: Path, given: bytes | None, advice: str) -> tuple[Shards, bytes]:
+def opened(where: Path, given: bytes | None, advice: str) -> tuple[Shards, bytes]:
+    """Shards of text in a folder, and their vocabulary: `given`, or the one beside them. ShardError, `advice`."""
     if given is None:
         try:
             given = (where / TOKENIZER).read_bytes()
@@ -137,16 +137,3 @@ def left_out(folder: Path) -> str | None:
         return None
     reasons = ", ".join(f"{count:,} x {reason}" for reason, count in dropped.items())
     return f"Left out of {read:,} texts: {reasons}. See {folder / 'report.html'}"
-
-
-def data_vocabulary(plan: RunPlan) -> int | None:
-    """Pieces of the vocabulary that the data will have, as far as the plan alone says."""
-    if plan.data is None:
-        return None
-    wanted = plan.data.vocabulary
-    if isinstance(wanted, int):
-        return wanted
-    try:
-        return Tokenizer.from_model(plan.at(plan.folder) / wanted).vocab
-    except GemmaryError:
-        return None

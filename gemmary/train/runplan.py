@@ -225,6 +225,11 @@ def _bounded(table: Table, key: str, kind: str) -> Any:
     return value
 
 
+def longer(plan: RunPlan, steps: int) -> RunPlan:
+    """The same plan with another number of steps, which is all that may change in a run."""
+    return replace(plan, epochs=None, train=replace(plan.train, steps=steps))
+
+
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What lasts in a run and differs between two `settings`, in words: "train.peak was 0.01 and is 0.02"."""
     old, new = _flat(before), _flat(now)

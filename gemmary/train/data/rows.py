@@ -38,6 +38,11 @@ class PackedShards:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     @property
+    def tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self._shards.manifest["tokens"])
+
+    @property
     def digest(self) -> str:
         """Of what the shards hold and how it is packed: a run goes on only with what it began with."""
         return hashlib.sha256(f"{self._shards.digest} {self.row}".encode()).hexdigest()
