@@ -18,7 +18,7 @@ from .data.rows import PackedShards
 from .export import check_save, export
 from .loop import Trainer
 from .runcost import Cost, run_cost, steps_of
-from .rundata import data_files, opened, packed_rows, run_data
+from .rundata import check_folder, data_files, opened, packed_rows, run_data
 from .runfolder import RunFolder
 from .runmodel import Source, check_vocabulary, device, open_source, student, teacher, text_config
 from .runplan import RunPlan, TeacherPlan
@@ -119,6 +119,8 @@ class Run:
         if self._origin is not None and self._teaching is not None:
             check_vocabulary(self._origin.vocabulary, self._teaching, self._origin.checkpoint.path)
         wanted = self.plan.data
+        if wanted is not None:
+            check_folder(self.plan.at(self.plan.folder))
         if wanted is not None and self.plan.own_vocabulary and isinstance(wanted.vocabulary, str):
             path = self.plan.at(self.plan.folder) / wanted.vocabulary
             Tokenizer.from_model(path)

@@ -107,14 +107,19 @@ def _inputs(plan: RunPlan, data: DataPlan, given: bytes | None) -> dict[str, Any
 
 def data_files(data: DataPlan, base: Path) -> Iterator[Path]:
     """Every file that a preparation reads, some twice. PlanError: a pattern without files."""
-    if not base.is_dir():
-        raise PlanError(f"data.folder: there is no folder {base}")
+    check_folder(base)
     for source in data.sources:
         yield from (path for _, path in source_files(source, base))
     for pattern in data.evaluation:
         yield from base.glob(pattern)
     if isinstance(data.vocabulary, str) and (base / data.vocabulary).is_file():
         yield base / data.vocabulary
+
+
+def check_folder(base: Path) -> None:
+    """PlanError: there is no folder where the plan's paths begin."""
+    if not base.is_dir():
+        raise PlanError(f"data.folder: there is no folder {base}")
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -136,4 +141,4 @@ def left_out(folder: Path) -> str | None:
     if not dropped:
         return None
     reasons = ", ".join(f"{count:,} x {reason}" for reason, count in dropped.items())
-    return f"Left out of {read:,} texts: {reasons}. See {folder / 'report.html'}"
+    return f"Left out: {reasons}; {read:,} texts were read. {folder / 'report.html'} shows which."

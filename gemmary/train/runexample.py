@@ -26,7 +26,7 @@ vocabulary = {vocabulary}        # pieces of a new one, made from the texts; or 
 
 [[data.source]]          # as many as you like; each gets its share of the mixture
 name = "texts"
-paths = [{paths}]        # text, JSONL or Parquet, also .gz; "books/*.txt", "**/*.jsonl"
+paths = [{paths}]   # text, JSONL or Parquet, also .gz; "books/*.txt", "**/*.jsonl"
 text = ["text"]          # of JSONL and Parquet: the fields to read
 
 [train]

@@ -80,7 +80,7 @@ class RunPlan:
 
     def settings(self) -> dict[str, Any]:
         """Every setting by its name in the file, defaults too, as JSON gives it back."""
-        values = {
+        values: dict[str, Any] = {
             "model": {"from": self.origin} if self.config is None else _plain(asdict(self.config)),
             "data": {"shards": self.shards} if self.data is None else _plain(asdict(self.data)),
             "train": {"row": self.row, "epochs": self.epochs, **_train_settings(self.train)},
@@ -88,6 +88,7 @@ class RunPlan:
             "save": asdict(self.save),
         }
         values["data"].pop("digest", None)
+        values["model"].pop("name", None)
         return values
 
 
