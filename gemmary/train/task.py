@@ -17,7 +17,7 @@ class Lesson(NamedTuple):
 
 
 class Task(Protocol):
-    """A module and what it learns. All parameters of `module` are trained, under their names in checkpoints."""
+    """A module and what it learns. All of its parameters are trained; checkpoints hold them by name."""
 
     @property
     def module(self) -> nn.Module:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,7 +37,8 @@ class TextTask:
         self.model, self.teacher, self.low = model, teacher, plan.low
         self.objective = Objective(model, plan.distill, plan.z)
         self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
-        self.identity: dict[str, Any] = {"data": self.batches.digest}
+        config = json.loads(json.dumps(asdict(model.config)))
+        self.identity: dict[str, Any] = {"data": self.batches.digest, "model": config}
         if teacher is not None:
             self.identity["teacher"] = teacher.identity
 
