@@ -153,6 +153,7 @@ class Run:
         if not trainer.run():
             return Result((), trainer.step, False)
         self.voice.say(f"Trained: {_trained(self.folder.train / 'log.jsonl')}")
+        model.load_state_dict(trainer.averaged())
         with self.voice.doing("Writing the model"):
             paths = export(model, vocabulary, self._origin, self.plan.save, self.folder, self.voice.say)
         names = [path.name for path in paths]

@@ -56,10 +56,10 @@ def run_cost(
         steps = train.steps or (tokens and math.ceil((plan.epochs or 0) * tokens / step_tokens))
     fixed = _fixed(config, train, on_cpu)
     side = min(train.workers, train.parts) if on_cpu else 1
-    memory = fixed + PROCESS + side * _micro_batch(config, plan.row * train.rows, train.low)
+    memory = fixed + PROCESS + side * _micro_batch(config, train, plan.row * train.rows)
     if teacher is not None:
         memory += 4 * teacher.parameters + _logits(teacher.vocab, train.distill)
-    saved = 4 * config.parameters + _optimizer(config, train)
+    saved = (8 if train.ema else 4) * config.parameters + _optimizer(config, train)
     return Cost(
         config.parameters, config.body_parameters, tokens, isinstance(data, PackedShards), step_tokens,
         steps or None, memory, fixed, (train.keep + 1) * saved + 4 * config.parameters,
@@ -79,16 +79,17 @@ def _optimizer(config: Config, train: Plan) -> int:
 
 
 def _fixed(config: Config, train: Plan, on_cpu: bool) -> int:
-    """Weights, the optimizer's state, gradients; on a CPU those of every micro-batch of a step at once."""
-    gradients = train.parts + 1 if on_cpu else 2
-    return 4 * (1 + gradients) * config.parameters + _optimizer(config, train)
+    """Weights and their average, the optimizer's state, gradients; on a CPU of all micro-batches at once."""
+    copies = (2 if train.ema else 1) + (train.parts + 1 if on_cpu else 2)
+    return 4 * copies * config.parameters + _optimizer(config, train)
 
 
-def _micro_batch(config: Config, tokens: int, low: bool) -> int:
+def _micro_batch(config: Config, train: Plan, tokens: int) -> int:
     attention = (config.heads + 2 * config.kv_heads) * config.head_dim
     layer = WIDTH * config.width + ATTENTION * attention + FFN * config.ffn
-    copies = 2 * config.parameters if low else 0
-    return tokens * config.layers * layer + copies + _logits(config.vocab, None)
+    copies = 2 * config.parameters if train.low else 0
+    kept = layer + config.layers * 4 * config.width if train.recompute else config.layers * layer
+    return tokens * kept + copies + _logits(config.vocab, None)
 
 
 def _logits(vocab: int, how: Distillation | None) -> int:

@@ -16,6 +16,7 @@ from .data.plan import DataPlan, data_plan
 from .loop import Plan
 from .optimizer import Learning
 from .sampling import READINGS, Distillation
+from .spike import Spikes
 from .tables import PlanError, Table, read_toml, settable
 
 START = "nano"  # the size that own sizes change
@@ -24,7 +25,10 @@ ROW = 512
 SAFETENSORS = ("bf16", "f32", "none")
 GGUF = (*BODIES, "f32", "none")
 # What may change while a run goes on: its length, its habits of saving, what is written at the end.
-PASSING = ("train.steps", "train.epochs", "train.checkpoint_every", "train.keep", "train.patience", "save")
+PASSING = (
+    "train.steps", "train.epochs", "train.checkpoint_every", "train.keep", "train.patience", "train.recompute",
+    "train.background", "save",
+)  # fmt: skip
 
 _SIZES = {name: kind for name, kind in settable(Config).items() if name not in ("name", "vocab")}
 _LEAST = {
@@ -179,7 +183,7 @@ def _check_taught(table: Table, data: DataPlan) -> None:
 
 def _train(table: Table, teacher: TeacherPlan | None) -> tuple[int, float | None, Plan]:
     of_plan, of_learning = settable(Plan), settable(Learning)
-    table.only(["row", "epochs", *of_plan, *of_learning])
+    table.only(["row", "epochs", *of_plan, *of_learning, "spikes"])
     if ("steps" in table) == ("epochs" in table):
         raise table.fault("steps", "or train.epochs says how long to train: give one of them")
     values = {key: _bounded(table, key, kind) for key, kind in of_plan.items() if key in table}
@@ -187,11 +191,18 @@ def _train(table: Table, teacher: TeacherPlan | None) -> tuple[int, float | None
     if any(not 0 <= beta < 1 for beta in learning.get("betas", ())):
         raise table.fault("betas", "must be two numbers from 0 to below 1")
     values.setdefault("steps", 0)
-    plan = table.make(
-        Plan, **values, learning=table.make(Learning, **learning), distill=teacher.how if teacher else None
-    )
+    if not 0 <= values.get("ema", 0) < 1:
+        raise table.fault("ema", f"must be from 0 to below 1, not {values['ema']!r}")
+    values |= {"spikes": _spikes(table.table("spikes")) if "spikes" in table else None}
+    values |= {"learning": table.make(Learning, **learning), "distill": teacher.how if teacher else None}
+    plan = table.make(Plan, **values)
     row = _bounded(table, "row", "int") if "row" in table else ROW
     return row, _bounded(table, "epochs", "float") if "epochs" in table else None, plan
+
+
+def _spikes(table: Table) -> Spikes:
+    table.only(settable(Spikes))
+    return table.make(Spikes, **table.settings(Spikes))
 
 
 def _teacher(table: Table) -> TeacherPlan:

@@ -109,5 +109,7 @@ def test_ctrl_c_in_a_terminal_and_on(tmp_path: Path) -> None:
         screen.expect("The same command goes on from there.")
         assert screen.ended() == 130
     with Terminal("-c", RUN, "train", "run.toml", "--steps", "5", home=tmp_path) as screen:
+        screen.expect("Trained: ")
+        screen.expect("run/model.gguf")
         screen.expect("Next: gemmary chat run/model.gguf")
         assert screen.ended() == 0

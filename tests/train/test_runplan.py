@@ -12,6 +12,7 @@ from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
 from gemmary.train.runexample import example
 from gemmary.train.runplan import RunPlan, differences, read_run
+from gemmary.train.spike import Spikes
 from gemmary.train.tables import PlanError, settable
 
 DATA = '[data]\n[[data.source]]\nname = "a"\npaths = ["*.txt"]\n'
@@ -35,6 +36,7 @@ def test_every_setting_reaches_its_place(tmp_path: Path) -> None:
     text = (
         '[model]\nsize = "1b"\nlayers = 13\nhead_dim = 64\nglobal_layers = [2, 12]\n' + DATA +
         "[train]\nepochs = 2\nrow = 64\npeak = 1\nbetas = [0, 0.5]\nlow = false\nseed = 3\n"
+        "ema = 0.9\nrecompute = true\n[train.spikes]\nlimit = 5\n"
         '[teacher]\nmodel = "t.gguf"\ncache = true\ndraws = 9\nreading = "counts"\nreplacement = true\n'
         '[save]\ngguf = "none"\nsafetensors = "f32"\n'
     )  # fmt: skip
@@ -44,6 +46,7 @@ def test_every_setting_reaches_its_place(tmp_path: Path) -> None:
     assert (config.width, config.layers, config.head_dim, config.query_scalar) == (1152, 13, 64, 64)
     assert config.global_layers == (2, 12)
     assert (plan.row, plan.epochs, plan.train.steps, plan.train.low, plan.train.seed) == (64, 2.0, 0, False, 3)
+    assert (plan.train.ema, plan.train.recompute, plan.train.spikes) == (0.9, True, Spikes(limit=5.0))
     assert plan.train.learning == Learning(peak=1.0, betas=(0.0, 0.5))
     assert plan.teacher is not None and plan.teacher.cache and plan.train.distill == plan.teacher.how
     assert (plan.teacher.how.draws, plan.teacher.how.reading) == (9, "counts")
@@ -97,6 +100,9 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
         (DATA + TRAIN + "peak = nan\n", "line 7: train.peak must be a number, not nan"),
         (DATA + TRAIN + "peak = 0\n", "line 7: train.peak must be above 0, not 0"),
         (DATA + TRAIN + "betas = [0.9, 1]\n", "line 7: train.betas must be two numbers from 0 to below 1"),
+        (DATA + TRAIN + "ema = 1.0\n", "line 7: train.ema must be from 0 to below 1, not 1.0"),
+        (DATA + TRAIN + "[train.spikes]\nlimits = 1\n", "line 8: train.spikes.limits is not known; did you mean"),
+        (DATA + TRAIN + "[train.spikes]\nback = -1\n", "line 7: window must be 2 or more"),
         (DATA + TRAIN + "low = 1\n", "line 7: train.low must be true or false, not 1"),
         (DATA + TRAIN + "row = 4096\n", "line 7: train.row is 4,096 tokens, more than .* context of 1,024"),
         (DATA + TRAIN + "[teacher]\ndraws = 3\n", "line 7: teacher.model is missing"),
