@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..train.runcost import Cost
     from ..train.runplan import RunPlan
 
+REPEATS = 4  # of data that are nearly as good as new data (Muennighoff et al., arXiv 2305.16264)
+
 RunFile = Annotated[
     Path | None, typer.Argument(metavar="RUN.toml", help="What to train, on what, how; see --example.")
 ]
@@ -36,7 +38,11 @@ Example = Annotated[
 
 
 def train(
-    run: RunFile = None, out: Out = None, steps: Steps = None, dry_run: DryRun = False, example: Example = False
+    run: RunFile = None,
+    out: Out = None,
+    steps: Steps = None,
+    dry_run: DryRun = False,
+    example: Example = False,
 ) -> None:
     """Train a Gemma 3 of any size: files to a model that chats.
 
@@ -100,7 +106,7 @@ class _Voice:
 
 def _show(cost: Cost, run: Run) -> None:
     lines = {
-        "model": f"{_count(cost.parameters)} parameters, {_count(cost.parameters - cost.body)} of them in the table",
+        "model": f"{_count(cost.parameters)} parameters, {_count(cost.table)} of them in the table",
         "data": _data(cost),
         "steps": _steps(cost),
         "memory": f"about {_bytes(cost.memory)}; this machine has {_bytes(_machine())}",
@@ -108,6 +114,10 @@ def _show(cost: Cost, run: Run) -> None:
     }
     for name, line in lines.items():
         note(printable(f"{name:8}{line}"))
+    if cost.epochs is not None and cost.epochs > REPEATS:
+        note(
+            f"Beyond {REPEATS} times little but the texts themselves is learnt: more text is worth more steps."
+        )
     slow = run.plan.train.learning.warmup + run.plan.train.learning.cooldown
     if cost.steps is not None and slow > cost.steps:
         note(f"Warm-up and cool-down take {slow:,} steps: the learning rate never reaches its peak.")
@@ -116,15 +126,15 @@ def _show(cost: Cost, run: Run) -> None:
 def _data(cost: Cost) -> str:
     if cost.tokens is None:
         return "unknown"
-    return f"{'' if cost.exact else 'about '}{_count(cost.tokens)} tokens{'' if cost.exact else ' before cleaning'}"
+    tokens = f"{_count(cost.tokens)} tokens"
+    return tokens if cost.exact else f"about {tokens} before cleaning"
 
 
 def _steps(cost: Cost) -> str:
     each = f"{cost.step_tokens:,} tokens each"
-    if cost.steps is None:
-        return each
-    times = "" if cost.epochs is None else f": the data {cost.epochs:.2g} times"
-    return f"{'' if cost.exact else ''}{cost.steps:,} of {each}{times}"
+    if cost.steps is None or cost.epochs is None:
+        return each if cost.steps is None else f"{cost.steps:,} of {each}"
+    return f"{cost.steps:,} of {each}: {'' if cost.exact else 'about '}{cost.epochs:.2g} times the data"
 
 
 def _machine() -> int:

@@ -1,8 +1,8 @@
 """What a run leaves: its model as a folder for transformers and as a GGUF file.
 
-A folder in float32 multiplies embeddings by sqrt(width) as it is, 16-bit folders and GGUF files by that number
-in bfloat16. A model is trained with the one that its files will use, so the two cannot be written of one run
-where they differ.
+A folder in float32 multiplies embeddings by sqrt(width) as it is, 16-bit folders and GGUF files by that
+number in bfloat16. A model is trained with the one that its files will use, so the two cannot be written of
+one run where they differ.
 """
 
 from __future__ import annotations

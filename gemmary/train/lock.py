@@ -32,6 +32,4 @@ def _lock_file(folder: Path) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / "lock").open("w")
     except OSError as error:
-        raise GemmaryError(
-            f"{folder}: cannot be written: {error.strerror}; use a folder that can"
-        ) from error
+        raise GemmaryError(f"{folder}: cannot be written: {error.strerror}; use a folder that can") from error

@@ -74,7 +74,7 @@ class Run:
     # Before any work
 
     def cost(self) -> Cost:
-        """What the run will take; nothing is written. GemmaryError: what would stop it, as far as one can see."""
+        """What the run will take; nothing is written. GemmaryError: what can be seen to stop it."""
         self._check()
         self.folder.check(self.plan)
         data, vocabulary = self._look()
@@ -83,7 +83,7 @@ class Run:
         return run_cost(self.plan, config, taught, data, device() == "cpu")
 
     def _look(self) -> tuple[PackedShards | int, int]:
-        """The data as it is now: packed, or the bytes of its files; and how many pieces its vocabulary has."""
+        """The data as it is now, packed, or the bytes of its files; and the size of its vocabulary."""
         ready = self.folder.data if self.plan.data is not None else self.plan.at(self.plan.shards or "")
         given = self._given()
         if self.plan.data is None or (self.folder.read("data") is not None and ready.exists()):
@@ -112,7 +112,9 @@ class Run:
         if self._origin is not None:
             context = self._origin.checkpoint.config.context
             if self.plan.row > context:
-                raise PlanError(f"train.row is {self.plan.row:,}, more than the model's context of {context:,}")
+                raise PlanError(
+                    f"train.row is {self.plan.row:,}, more than the model's context of {context:,}"
+                )
             check_save(self.plan.save, self._origin.checkpoint.config)
         elif self.plan.config is not None:
             check_save(self.plan.save, self.plan.config)
@@ -175,4 +177,6 @@ def _trained(log: Path) -> str:
     recent = [record["loss"] for record in records[-RECENT:]]
     tokens = sum(record["tokens"] for record in records)
     loss = sum(recent) / max(1, len(recent))
-    return f"{len(records):,} steps, {tokens:,} tokens, loss {loss:.3f} (mean of the last {len(recent)} steps)"
+    return (
+        f"{len(records):,} steps, {tokens:,} tokens, loss {loss:.3f} (mean of the last {len(recent)} steps)"
+    )

@@ -13,21 +13,21 @@ from .runplan import RunPlan
 from .sampling import Distillation
 
 BYTES_A_TOKEN = 4.0  # of text, about, where nobody has tokenised it yet
-# Bytes that a layer keeps of a token for the backward pass, for each number of its width, its attention and its
-# feed-forward; and what a process has besides. Fitted to peaks of 2 to 25 M parameters on a CPU, within 10 %.
+# Bytes that a layer keeps of a token for the backward pass, for each number of its width, its attention and
+# its feed-forward; and what a process has besides. Fitted to peaks of 2 to 25 M parameters on a CPU (10 %).
 WIDTH, ATTENTION, FFN, PROCESS = 40, 10, 14, 420 << 20
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a run. tokens: of the data, None where nobody can tell; exact: they are counted, not guessed from bytes.
+    """Of a run. tokens: of the data, None where nobody can tell; exact: counted, not guessed from bytes.
 
     memory: bytes at the peak; fixed: those of weights, gradients and the optimizer alone. disk: bytes of
     checkpoints and of the files at the end.
     """
 
     parameters: int
-    body: int
+    table: int
     tokens: int | None
     exact: bool
     step_tokens: int
@@ -61,7 +61,7 @@ def run_cost(
         memory += 4 * teacher.parameters + _logits(teacher.vocab, train.distill)
     saved = (8 if train.ema else 4) * config.parameters + _optimizer(config, train)
     return Cost(
-        config.parameters, config.body_parameters, tokens, isinstance(data, PackedShards), step_tokens,
+        config.parameters, config.embedding_parameters, tokens, isinstance(data, PackedShards), step_tokens,
         steps or None, memory, fixed, (train.keep + 1) * saved + 4 * config.parameters,
     )  # fmt: skip
 

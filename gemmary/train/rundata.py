@@ -13,8 +13,8 @@ from typing import Any
 from ..inputs.tokenizer import Tokenizer
 from .data.plan import DataPlan
 from .data.prepare import TOKENIZER, prepare
-from .data.rows import PackedShards
 from .data.reasons import Reason
+from .data.rows import PackedShards
 from .data.shards import ShardError, Shards, open_shards
 from .data.sources import source_files
 from .runfolder import RunFolder
@@ -37,7 +37,7 @@ def run_data(plan: RunPlan, folder: RunFolder, given: bytes | None, voice: Voice
 
 
 def opened(where: Path, given: bytes | None, advice: str) -> tuple[Shards, bytes]:
-    """Shards of text in a folder, and their vocabulary: `given`, or the one beside them. ShardError, `advice`."""
+    """Shards of text, and their vocabulary: `given`, or the one beside them. ShardError, with `advice`."""
     if given is None:
         try:
             given = (where / TOKENIZER).read_bytes()
@@ -63,9 +63,7 @@ def packed_rows(shards: Shards, row: int) -> PackedShards:
 # Preparation
 
 
-def _prepare(
-    plan: RunPlan, data: DataPlan, folder: RunFolder, given: bytes | None, voice: Voice
-) -> None:
+def _prepare(plan: RunPlan, data: DataPlan, folder: RunFolder, given: bytes | None, voice: Voice) -> None:
     """Fill the folder's data/, unless it is there and made of the same."""
     before = folder.read("data") if folder.data.exists() else None
     try:
@@ -95,7 +93,7 @@ def _prepare(
 
 
 def _inputs(plan: RunPlan, data: DataPlan, given: bytes | None) -> dict[str, Any]:
-    """What the data is made of: the plan, a vocabulary, files by size and time. PlanError: files are missing."""
+    """What the data is made of: the plan, a vocabulary, files by size and time. PlanError: no files."""
     base = plan.at(plan.folder)
     files = {path.relative_to(base).as_posix(): path.stat() for path in data_files(data, base)}
     return {
@@ -127,7 +125,9 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if not names:
         return "the vocabulary changed"
-    return f"{names[0]} changed" if len(names) == 1 else f"{names[0]} and {len(names) - 1} other files changed"
+    return (
+        f"{names[0]} changed" if len(names) == 1 else f"{names[0]} and {len(names) - 1} other files changed"
+    )
 
 
 def left_out(folder: Path) -> str | None:

@@ -1,10 +1,10 @@
 """The folder of a run: whose it is, and what each stage has left there.
 
-    run.json        the settings it began with
-    data/           the prepared data, and data.json: what it was made of
-    targets/        a teacher's targets, where they are cached
-    train/          log and checkpoints
-    model/, model.gguf, and export.json: of which step they are
+run.json        the settings it began with
+data/           the prepared data, and data.json: what it was made of
+targets/        a teacher's targets, where they are cached
+train/          log and checkpoints
+model/, model.gguf, and export.json: of which step they are
 """
 
 from __future__ import annotations

@@ -103,8 +103,9 @@ def check_vocabulary(data: bytes, source: Source, where: Path) -> None:
     ours, theirs = (Tokenizer.from_model(content) for content in (data, source.vocabulary))
     if vocabulary_digest(ours) != vocabulary_digest(theirs):
         raise PlanError(
-            f"{source.checkpoint.path}: the teacher has another vocabulary ({theirs.vocab:,} pieces) than the "
-            f"data, {where} ({ours.vocab:,}): both need the same; leave data.vocabulary out, and the data gets the teacher's"
+            f"{source.checkpoint.path}: the teacher has another vocabulary ({theirs.vocab:,} pieces) than "
+            f"the data, {where} ({ours.vocab:,}): both need the same; leave data.vocabulary out, and the "
+            "data gets the teacher's"
         )
 
 

@@ -1,7 +1,7 @@
 """What a run is: the plan of `gemmary train`, and its TOML file.
 
-Everything that a file can say wrong is said here, before any work: with the line, the key and what is allowed.
-What only the files tell that a plan names (their vocabulary, their size) is for run.py.
+Everything that a file can say wrong is said here, before any work: with the line, the key and what is
+allowed. What only the files tell that a plan names (their vocabulary, their size) is for run.py.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SAFETENSORS = ("bf16", "f32", "none")
 GGUF = (*BODIES, "f32", "none")
 # What may change while a run goes on: its length, its habits of saving, what is written at the end.
 PASSING = (
-    "train.steps", "train.epochs", "train.checkpoint_every", "train.keep", "train.patience", "train.recompute",
-    "train.background", "save",
+    "train.steps", "train.epochs", "train.checkpoint_every", "train.keep", "train.patience",
+    "train.recompute", "train.background", "save",
 )  # fmt: skip
 
 _SIZES = {name: kind for name, kind in settable(Config).items() if name not in ("name", "vocab")}
 _LEAST = {
-    "row": 2, "steps": 1, "rows": 1, "parts": 1, "workers": 1, "checkpoint_every": 1, "keep": 1, "patience": 1,
-    "warmup": 0, "cooldown": 0, "seed": 0, "muon": 0, "decay": 0, "z": 0, "draws": 1,
+    "row": 2, "steps": 1, "rows": 1, "parts": 1, "workers": 1, "checkpoint_every": 1, "keep": 1,
+    "patience": 1, "warmup": 0, "cooldown": 0, "seed": 0, "muon": 0, "decay": 0, "z": 0, "draws": 1,
     **{name: 1 for name, kind in _SIZES.items() if kind == "int"},
 }  # fmt: skip
 _ABOVE_ZERO = ("epochs", "clip", "peak", "temperature", "query_scalar", "norm_eps")
@@ -61,8 +61,9 @@ class RunPlan:
     """A run. Paths are as they were written: from the folder of the plan (`at`).
 
     config: the sizes of a new model; its vocab is that of the data. origin: a model to go on from instead.
-    data: what is prepared, from files below `folder`; or `shards`, a folder of prepared data. row: tokens of a
-    packed row. epochs: how often the data is seen, instead of `train.steps`, which then is 0.
+    data: what is prepared, from files below `folder`; or `shards`, a folder of prepared data. row: tokens of
+    a packed row. epochs: how often the data is seen, instead of `train.steps`, which then is 0.
+    own_vocabulary: whether the file names one for the data.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""TOML files as tables that know where they stand: a fault names the file, the line, the key and what is allowed."""
+"""TOML files as tables that know where they stand: a fault names file, line, key and what is allowed."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ import torch
 from gemmary import load
 from gemmary.errors import GemmaryError
 from gemmary.inputs.tokenizer import Tokenizer
-from gemmary.train import checkpoint, run as stages
+from gemmary.train import checkpoint
+from gemmary.train import run as stages
 from gemmary.train.data import prepare as preparing
 from gemmary.train.data.shards import vocabulary_digest
 from gemmary.train.loop import DivergedError, Trainer
@@ -32,12 +33,18 @@ from gemmary.weights import save
 from gemmary.weights.checkpoint import open_checkpoint
 from tests.train.data.toyfiles import prose, write, write_jsonl
 
-MODEL = "[model]\nwidth = 32\nlayers = 2\nheads = 2\nhead_dim = 16\nffn = 32\nwindow = 16\ncontext = 64\nglobal_layers = [1]\n"
+MODEL = (
+    "[model]\nwidth = 32\nlayers = 2\nheads = 2\nhead_dim = 16\nffn = 32\nwindow = 16\ncontext = 64\n"
+    "global_layers = [1]\n"
+)
 DATA = (
     '[data]\nfolder = "files"\nnear_duplicates = false\nvocabulary = "tokenizer.model"\n'
     '[[data.source]]\nname = "many"\npaths = ["many.jsonl"]\n'
 )
-TRAIN = "[train]\nsteps = 5\nrow = 32\nrows = 2\nfuse = false\nlow = false\nwarmup = 1\ncooldown = 2\ncheckpoint_every = 2\n"
+TRAIN = (
+    "[train]\nsteps = 5\nrow = 32\nrows = 2\nfuse = false\nlow = false\nwarmup = 1\ncooldown = 2\n"
+    "checkpoint_every = 2\n"
+)
 PLAN = MODEL + DATA + TRAIN
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +119,7 @@ def test_a_run_leaves_a_model_with_the_weights_that_were_trained(home: Path) -> 
 def test_the_same_command_again_does_nothing(home: Path) -> None:
     first = run(home)
     before = stamps(home / "out")
-    again, heard = made(home)
+    again, _ = made(home)
     assert again.run() == first and stamps(home / "out") == before
 
 
@@ -249,7 +256,13 @@ def test_bad_files_are_counted(home: Path) -> None:
     assert run(home, text.replace('paths = ["many', 'quality = "q"\npaths = ["many')).done
     said = left_out(home / "out/data")
     assert said is not None and said.endswith("report.html shows which.")
-    for reason in ("1 x empty", "1 x binary", "1 x not UTF-8", "1 x broken JSON", "1 x quality is not a number"):
+    for reason in (
+        "1 x empty",
+        "1 x binary",
+        "1 x not UTF-8",
+        "1 x broken JSON",
+        "1 x quality is not a number",
+    ):
         assert reason in said
 
 
@@ -304,7 +317,7 @@ def test_a_folder_of_another_run_is_left_alone(home: Path) -> None:
     before = stamps(home / "out")
     with pytest.raises(GemmaryError, match=r"another run: train.peak was 0.003 and is 0.5; name another"):
         run(home, PLAN + "peak = 0.5\n")
-    with pytest.raises(GemmaryError, match="model.window was 16 and is 8, and 1 more"):
+    with pytest.raises(GemmaryError, match=r"model.window was 16 and is 8, and 1 more"):
         run(home, (PLAN + "seed = 2\n").replace("window = 16", "window = 8"))
     with pytest.raises(GemmaryError, match="files is there and is not a run's folder"):
         run(home, name="files")
@@ -322,7 +335,9 @@ def test_damage_is_said(home: Path) -> None:
         run(home)
     shard = home / "kept/data/00000.safetensors"
     shard.write_bytes(shard.read_bytes()[:-9] + b"123456789")
-    with pytest.raises(GemmaryError, match=r"changed since it was written.*\(remove .*kept/data, and the same"):
+    with pytest.raises(
+        GemmaryError, match=r"changed since it was written.*\(remove .*kept/data, and the same"
+    ):
         run(home, name="kept", steps=6)
     shutil.rmtree(home / "kept/data")
     for state in (home / "kept/train").glob("step-*/state.json"):
@@ -388,7 +403,8 @@ def full(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        pytest.param(preparing.ShardWriter, "add", marks=pytest.mark.long), (checkpoint, "_write"),
+        pytest.param(preparing.ShardWriter, "add", marks=pytest.mark.long),
+        (checkpoint, "_write"),
         pytest.param(save, "write_pieces", marks=pytest.mark.long),
     ],
 )
@@ -398,7 +414,7 @@ def test_a_full_disk_stops_a_run_that_then_goes_on(
     run(home, name="whole")
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, full)
-        with pytest.raises(GemmaryError, match="cannot be written.*No space left on device"):
+        with pytest.raises(GemmaryError, match=r"cannot be written.*No space left on device"):
             run(home, PLAN + "[save]\ngguf = 'none'\n")
     assert not list((home / "out").rglob("*.part"))
     assert run(home, PLAN + "[save]\ngguf = 'none'\n").done
@@ -407,7 +423,9 @@ def test_a_full_disk_stops_a_run_that_then_goes_on(
 
 @pytest.mark.long
 def test_a_disk_too_small_for_the_model_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemmary.weights.target.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
+    monkeypatch.setattr(
+        "gemmary.weights.target.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0)
+    )
     with pytest.raises(GemmaryError, match=r"model.gguf: needs .* GB, and its disk has 0.00 GB left"):
         run(home)
 
@@ -417,5 +435,7 @@ def test_a_folder_that_cannot_be_written_is_said(home: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", forbidden)
-    with pytest.raises(GemmaryError, match="out: cannot be written: Permission denied; use a folder that can"):
+    with pytest.raises(
+        GemmaryError, match="out: cannot be written: Permission denied; use a folder that can"
+    ):
         run(home)

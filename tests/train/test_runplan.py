@@ -45,7 +45,13 @@ def test_every_setting_reaches_its_place(tmp_path: Path) -> None:
     assert config is not None and config.vision is None
     assert (config.width, config.layers, config.head_dim, config.query_scalar) == (1152, 13, 64, 64)
     assert config.global_layers == (2, 12)
-    assert (plan.row, plan.epochs, plan.train.steps, plan.train.low, plan.train.seed) == (64, 2.0, 0, False, 3)
+    assert (plan.row, plan.epochs, plan.train.steps, plan.train.low, plan.train.seed) == (
+        64,
+        2.0,
+        0,
+        False,
+        3,
+    )
     assert (plan.train.ema, plan.train.recompute, plan.train.spikes) == (0.9, True, Spikes(limit=5.0))
     assert plan.train.learning == Learning(peak=1.0, betas=(0.0, 0.5))
     assert plan.teacher is not None and plan.teacher.cache and plan.train.distill == plan.teacher.how
@@ -83,8 +89,8 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
         ('[model]\nwidth = "3"\n' + DATA + TRAIN, "line 2: model.width must be a whole number, not '3'"),
         ("[model]\nwidth = 0\n" + DATA + TRAIN, "line 2: model.width must be 1 or more, not 0"),
         ("[model]\nheads = 3\nkv_heads = 2\n" + DATA + TRAIN, "line 1: 3 query heads cannot share 2"),
-        ("[model]\nglobal_layers = [7]\n" + DATA + TRAIN, "line 2: model.global_layers must be layers from 0"),
-        ('[model]\nfrom = "a"\nsize = "1b"\n' + DATA + TRAIN, "line 3: model.size cannot be set beside `from`"),
+        ("[model]\nglobal_layers = [7]\n" + DATA + TRAIN, "line 2: model.global_layers must be layers"),
+        ('[model]\nfrom = "a"\nsize = "1b"\n' + DATA + TRAIN, "line 3: model.size cannot be set beside"),
         ("[data]\n" + TRAIN, "line 1: data.source is missing"),
         ("[data]\nsource = 3\n" + TRAIN, r"line 2: data.source is written as \[\[data.source\]\]"),
         (DATA + "text = 'x'\n" + TRAIN, "line 5: data.source.text must be a list of texts"),
@@ -101,12 +107,12 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
         (DATA + TRAIN + "peak = 0\n", "line 7: train.peak must be above 0, not 0"),
         (DATA + TRAIN + "betas = [0.9, 1]\n", "line 7: train.betas must be two numbers from 0 to below 1"),
         (DATA + TRAIN + "ema = 1.0\n", "line 7: train.ema must be from 0 to below 1, not 1.0"),
-        (DATA + TRAIN + "[train.spikes]\nlimits = 1\n", "line 8: train.spikes.limits is not known; did you mean"),
+        (DATA + TRAIN + "[train.spikes]\nlimits = 1\n", "line 8: train.spikes.limits is not known"),
         (DATA + TRAIN + "[train.spikes]\nback = -1\n", "line 7: window must be 2 or more"),
         (DATA + TRAIN + "low = 1\n", "line 7: train.low must be true or false, not 1"),
         (DATA + TRAIN + "row = 4096\n", "line 7: train.row is 4,096 tokens, more than .* context of 1,024"),
         (DATA + TRAIN + "[teacher]\ndraws = 3\n", "line 7: teacher.model is missing"),
-        (DATA + TRAIN + '[teacher]\nmodel = "a"\nreading = "x"\n', "line 9: teacher.reading is 'x', but must"),
+        (DATA + TRAIN + '[teacher]\nmodel = "a"\nreading = "x"\n', "line 9: teacher.reading is 'x'"),
         (DATA + TRAIN + '[teacher]\nmodel = "a"\nreading = "counts"\n', "line 7: counts need draws with"),
         (DATA + TRAIN + '[save]\ngguf = "q9"\n', "line 8: save.gguf is 'q9', but must be one of q4_0"),
         (DATA + TRAIN + "[save]\ngguf = 3\n", "line 8: save.gguf must be a text in quotes, not 3"),

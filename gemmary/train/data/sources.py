@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ...errors import GemmaryError, ImageError
-from .pictures import picture_digest
 from ..tables import PlanError
+from .pictures import picture_digest
 from .plan import Source
 from .reasons import Reason
 
