@@ -114,27 +114,21 @@ def _show(cost: Cost, run: Run) -> None:
     }
     for name, line in lines.items():
         note(printable(f"{name:8}{line}"))
-    if cost.epochs is not None and cost.epochs > REPEATS:
-        note(
-            f"Beyond {REPEATS} times little but the texts themselves is learnt: more text is worth more steps."
-        )
+    if cost.epochs > REPEATS:
+        note(f"Beyond {REPEATS} times little is learnt but the texts themselves: more text helps more.")
     slow = run.plan.train.learning.warmup + run.plan.train.learning.cooldown
-    if cost.steps is not None and slow > cost.steps:
+    if slow > cost.steps:
         note(f"Warm-up and cool-down take {slow:,} steps: the learning rate never reaches its peak.")
 
 
 def _data(cost: Cost) -> str:
-    if cost.tokens is None:
-        return "unknown"
     tokens = f"{_count(cost.tokens)} tokens"
     return tokens if cost.exact else f"about {tokens} before cleaning"
 
 
 def _steps(cost: Cost) -> str:
-    each = f"{cost.step_tokens:,} tokens each"
-    if cost.steps is None or cost.epochs is None:
-        return each if cost.steps is None else f"{cost.steps:,} of {each}"
-    return f"{cost.steps:,} of {each}: {'' if cost.exact else 'about '}{cost.epochs:.2g} times the data"
+    about = "" if cost.exact else "about "
+    return f"{cost.steps:,} of {cost.step_tokens:,} tokens each: {about}{cost.epochs:.2g} times the data"
 
 
 def _machine() -> int:

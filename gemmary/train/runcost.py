@@ -20,7 +20,7 @@ WIDTH, ATTENTION, FFN, PROCESS = 40, 10, 14, 420 << 20
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a run. tokens: of the data, None where nobody can tell; exact: counted, not guessed from bytes.
+    """Of a run. tokens: of the data; exact: counted, not guessed from bytes.
 
     memory: bytes at the peak; fixed: those of weights, gradients and the optimizer alone. disk: bytes of
     checkpoints and of the files at the end.
@@ -28,32 +28,32 @@ class Cost:
 
     parameters: int
     table: int
-    tokens: int | None
+    tokens: int
     exact: bool
     step_tokens: int
-    steps: int | None
+    steps: int
     memory: int
     fixed: int
     disk: int
 
     @property
-    def epochs(self) -> float | None:
+    def epochs(self) -> float:
         """How often the data is seen."""
-        return self.steps * self.step_tokens / self.tokens if self.tokens and self.steps else None
+        return self.steps * self.step_tokens / max(1, self.tokens)
 
 
 def run_cost(
-    plan: RunPlan, config: Config, teacher: Config | None, data: PackedShards | int | None, on_cpu: bool
+    plan: RunPlan, config: Config, teacher: Config | None, data: PackedShards | int, on_cpu: bool
 ) -> Cost:
     """data: rows that are there, or the bytes of texts that are not prepared yet."""
     train = plan.train
     step_tokens = train.rows * train.parts * plan.row
     if isinstance(data, PackedShards):
-        tokens: int | None = data.tokens
+        tokens = data.tokens
         steps = steps_of(plan, len(data))
     else:
-        tokens = None if data is None else round(data / BYTES_A_TOKEN)
-        steps = train.steps or (tokens and math.ceil((plan.epochs or 0) * tokens / step_tokens))
+        tokens = round(data / BYTES_A_TOKEN)
+        steps = train.steps or math.ceil((plan.epochs or 0) * tokens / step_tokens)
     fixed = _fixed(config, train, on_cpu)
     side = min(train.workers, train.parts) if on_cpu else 1
     memory = fixed + PROCESS + side * _micro_batch(config, train, plan.row * train.rows)
@@ -62,7 +62,7 @@ def run_cost(
     saved = (8 if train.ema else 4) * config.parameters + _optimizer(config, train)
     return Cost(
         config.parameters, config.embedding_parameters, tokens, isinstance(data, PackedShards), step_tokens,
-        steps or None, memory, fixed, (train.keep + 1) * saved + 4 * config.parameters,
+        steps, memory, fixed, (train.keep + 1) * saved + 4 * config.parameters,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from gemmary.train.runplan import read_run
 from tests.train.data.toyfiles import write
 from tests.train.test_run import PLAN
 
-from .terminals import Terminal
+from .terminals import ROOT, Terminal
 
 Call = Callable[..., tuple[int, str, str]]
 RUN = "import sys; sys.argv[0] = 'gemmary'; from gemmary.cli import main; main()"
@@ -118,3 +120,25 @@ def test_ctrl_c_in_a_terminal_and_on(tmp_path: Path) -> None:
         screen.expect("run/model.gguf")
         screen.expect("Next: gemmary chat run/model.gguf")
         assert screen.ended() == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kilobytes", [1, 12, 90])
+def test_files_that_cannot_grow_stop_it_with_a_sentence(tmp_path: Path, kilobytes: int) -> None:
+    """The system refuses longer files, as a full disk does, wherever a run happens to be."""
+    write(tmp_path / "files")
+    (tmp_path / "run.toml").write_text(PLAN)
+    limit = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({kilobytes << 10}, {kilobytes << 10})); "
+    codes = []
+    for program in (limit + RUN, RUN):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "train", "run.toml"], cwd=tmp_path, capture_output=True,
+            text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        codes.append(done.returncode)
+        if done.returncode:
+            assert "cannot be written" in done.stderr.splitlines()[-1]
+    assert codes == [1, 0]
+    assert (tmp_path / "run/model.gguf").exists() and not list((tmp_path / "run").rglob("*.part"))
