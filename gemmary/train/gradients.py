@@ -110,8 +110,9 @@ class DeviceGradients:
         lessons = [self._learn(part) for part in parts]
         sums = _sums(lessons)  # the device is waited for here, once a step
         for parameter in self._parameters:
-            grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = grad / sums.weight
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.div_(sums.weight)
         return sums
 
     def _learn(self, part: Any) -> Lesson:

@@ -67,6 +67,21 @@ class Journal:
         return f"step {step}/{self._steps}  loss {loss:.3f}  {speed:,.0f} tokens/s  {left:.0f} min left"
 
 
+class NoJournal:
+    """What processes that do not lead write: nothing."""
+
+    def __enter__(self) -> NoJournal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Say nothing."""
+
+
 def _records(path: Path) -> list[str]:
     """Lines of the file that are whole: a kill or a full disk may have cut some."""
     if not path.exists():

@@ -65,7 +65,7 @@ class SpikeGuard:
         return None
 
     def target(self, step: int, every: int) -> int | None:
-        """The newest step with a checkpoint to go back to from trouble at `step`; None if it may not."""
+        """The newest step of a checkpoint that is early enough for trouble at `step`; None to give up."""
         if self.how is None or (step < self._quiet_from and self._times >= self.how.times):
             return None
         return max(0, step - self.how.back) // every * every

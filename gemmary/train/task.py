@@ -25,6 +25,11 @@ class Task(Protocol):
         ...
 
     @property
+    def root(self) -> nn.Module:
+        """The module that `loss` calls; it holds `module`. Sharded, its own parameters are whole inside."""
+        ...
+
+    @property
     def layers(self) -> Sequence[nn.Module]:
         """Those of its modules that are compiled, recomputed and sharded one by one."""
         ...
@@ -35,7 +40,10 @@ class Task(Protocol):
         ...
 
     def parts(self, step: int) -> Sequence[Any]:
-        """The micro-batches of `step`: a function of the step alone, so that resuming needs no position."""
+        """The micro-batches of `step`: a function of it alone, so that resuming needs no position.
+
+        A run that left out data asks for later ones than its own steps.
+        """
         ...
 
     def loss(self, part: Any) -> Lesson:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,14 @@ def test_a_run_of_nans_is_left_behind_too(tmp_path: Path) -> None:
     assert trainer.run()
     assert asked == list(range(23))
     assert "not finite for 2 steps" in toys.notes(tmp_path)[0][1][0]
+
+
+def test_where_no_checkpoint_is_early_enough_the_oldest_is_taken(tmp_path: Path) -> None:
+    trainer = toys.trainer(tmp_path, 20, layers=1, spikes=replace(HOW, times=3))
+    asked = spoilt(trainer, lambda batch: 9.0 if batch in (14, 15, 16) else 1.0)
+    assert trainer.run()
+    assert asked == list(range(29))  # back to 12, then 8, then 8 again, for 4 is no more
+    assert [step for step, _ in toys.notes(tmp_path)] == [9]
 
 
 def test_a_spike_before_the_first_checkpoint_begins_again(tmp_path: Path) -> None:
