@@ -138,7 +138,7 @@ def _command(plan: Footprint) -> str:
         return "Start it with: gemmary train PLAN.toml"
     machine = min(count, 8)
     nodes = f"--nnodes {count // machine} " if count > machine else ""
-    return f"Start it with: torchrun {nodes}--nproc-per-node {machine} -m gemmary train PLAN.toml"
+    return f"Start it with: torchrun {nodes}--nproc-per-node {machine} --no-python gemmary train PLAN.toml"
 
 
 def _gb(count: float) -> str:

@@ -32,6 +32,10 @@ Steps = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Train so many steps; what the file says if not said.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and do nothing.")]
+Size = Annotated[
+    str | None, typer.Option("--plan", metavar="SIZE", help="Memory and time of a size on --chips; no file.")
+]
+Chips = Annotated[str | None, typer.Option(metavar="NxCHIP", help="With --plan: 8xH100, 64xH100, ...")]
 Example = Annotated[
     bool, typer.Option("--example", help="Print a file to begin with, for the texts in this folder.")
 ]
@@ -43,6 +47,8 @@ def train(
     steps: Steps = None,
     dry_run: DryRun = False,
     example: Example = False,
+    size: Size = None,
+    chips: Chips = None,
 ) -> None:
     """Train a Gemma 3 of any size: files to a model that chats.
 
@@ -54,21 +60,35 @@ def train(
     gemmary train run.toml --dry-run       parameters, tokens, steps, memory
     gemmary train run.toml                 everything goes to the folder run
     gemmary train run.toml --steps 1000    longer, if its learning rate has not come down yet
+    gemmary train --plan 27b --chips 64xH100      what a large one needs, before anybody pays for it
+    torchrun --nproc-per-node 8 --no-python gemmary train run.toml      on eight devices
     """
     if example:
         from ..train.runexample import example as written
 
         print(written(Path.cwd()), end="")
         return
+    if (size is None) != (chips is None):
+        raise typer.BadParameter("--plan and --chips go together: --plan 27b --chips 64xH100")
+    if size is not None and chips is not None:
+        from .footprint import show_plan
+
+        return show_plan(size, chips)
     if run is None:
         raise typer.BadParameter("name a RUN.toml; `gemmary train --example > run.toml` writes one")
     _check_installed()
     found = _run(run, out, steps)
-    cost = found.cost()
-    _show(cost, found)
+    if _speaks():
+        _show(cost := found.cost(), found)
+        if "WORLD_SIZE" not in os.environ and not dry_run:
+            _check_memory(cost)
     if not dry_run:
-        _check_memory(cost)
         _finish(found)
+
+
+def _speaks() -> bool:
+    """Whether this process speaks: torchrun starts several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _check_installed() -> None:
@@ -93,7 +113,8 @@ class _Voice:
     """Lines on stderr; what is being done shows where something can move."""
 
     def say(self, line: str) -> None:
-        note(printable(line))
+        if _speaks():
+            note(printable(line))
 
     @contextmanager
     def doing(self, text: str) -> Iterator[Callable[[str], None]]:
@@ -173,6 +194,11 @@ def _finish(run: Run) -> None:
     if not result.done:
         note(f"Stopped at step {result.step:,}. The same command goes on from there.")
         raise typer.Exit(130)
+    if not _speaks():
+        return
+    if not result.paths and run.plan.save.gguf != run.plan.save.safetensors:
+        note(printable(f"Trained. Write the model: gemmary train {run.plan.path} --out {run.folder.path}"))
+        return
     _say_result(run.plan, result, run.folder.data)
 
 

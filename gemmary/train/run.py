@@ -7,6 +7,8 @@ the same folder goes on wherever it was cut; training goes on bit for bit.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 from ..config import Config
 from ..inputs.tokenizer import Tokenizer
+from .company import Company, torchrun
 from .data.rows import PackedShards
 from .export import check_save, export
 from .loop import Trainer
@@ -47,14 +50,19 @@ class Run:
         self.plan, self.folder, self.voice = plan, RunFolder(out), voice
 
     def run(self) -> Result:
-        """All stages. GemmaryError: whatever stops it, in a sentence."""
+        """All stages. GemmaryError: whatever stops it, in a sentence.
+
+        Where torchrun started several processes the first prepares for all, and the model is not written: the
+        same run on one process does that.
+        """
         self._check()
-        with self.folder.claimed(self.plan):
+        with torchrun() as company, self.folder.claimed(self.plan) if company.lead else nullcontext():
             if (finished := self._finished()) is not None:
                 return finished
-            shards, vocabulary = run_data(self.plan, self.folder, self._given(), self.voice)
+            with _first(company):
+                shards, vocabulary = run_data(self.plan, self.folder, self._given(), self.voice)
             self._check_teacher(vocabulary)
-            return self._train(packed_rows(shards, self.plan.row), vocabulary)
+            return self._train(packed_rows(shards, self.plan.row), vocabulary, company)
 
     def _finished(self) -> Result | None:
         """What an earlier call has left, if it is all that this one would."""
@@ -144,17 +152,20 @@ class Run:
 
     # Training
 
-    def _train(self, data: PackedShards, vocabulary: bytes) -> Result:
+    def _train(self, data: PackedShards, vocabulary: bytes, company: Company) -> Result:
         plan = replace(self.plan.train, steps=steps_of(self.plan, len(data)))
         config = text_config(self.plan, self._origin, Tokenizer.from_model(vocabulary).vocab)
         model = student(self.plan, self._origin, config)
         wanted, source = self.plan.teacher, self._teaching
-        taught = None if wanted is None or source is None else self._teacher(wanted, source, data, config)
-        trainer = Trainer(TextTask(model, data, plan, taught), plan, self.folder.train)
+        with _first(company):
+            taught = None if wanted is None or source is None else self._teacher(wanted, source, data, config)
+        trainer = Trainer(TextTask(model, data, plan, taught), plan, self.folder.train, company=company)
         self.voice.say(f"Training: {self.folder.train}")
         if not trainer.run():
             return Result((), trainer.step, False)
         self.voice.say(f"Trained: {_trained(self.folder.train / 'log.jsonl')}")
+        if company.size > 1:
+            return Result((), trainer.step, True)
         model.load_state_dict(trainer.averaged())
         with self.voice.doing("Writing the model"):
             paths = export(model, vocabulary, self._origin, self.plan.save, self.folder, self.voice.say)
@@ -169,6 +180,16 @@ class Run:
         with self.voice.doing("Drawing the teacher's targets"):
             write_targets(self.folder.targets, online, data, warn=self.voice.say)
         return CachedTeacher(self.folder.targets, wanted.how, data)
+
+
+@contextmanager
+def _first(company: Company) -> Iterator[None]:
+    """The first process runs the block before all others, which find what it has left."""
+    if not company.lead:
+        company.meet()
+    yield
+    if company.lead:
+        company.meet()
 
 
 def _trained(log: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -142,3 +143,36 @@ def test_files_that_cannot_grow_stop_it_with_a_sentence(tmp_path: Path, kilobyte
             assert "cannot be written" in done.stderr.splitlines()[-1]
     assert codes == [1, 0]
     assert (tmp_path / "run/model.gguf").exists() and not list((tmp_path / "run").rglob("*.part"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_two_processes_train_what_one_then_writes(tmp_path: Path) -> None:
+    pytest.importorskip("torch.distributed", reason="this PyTorch trains on one device only")
+    write(tmp_path / "files")
+    (tmp_path / "run.toml").write_text(PLAN)
+    words = ["-c", RUN, "train", "run.toml", "--out"]
+    both = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--no-python",
+        sys.executable,
+    ]
+    said = []
+    for call in ([*both, sys.executable, *words, "two"], [*words, "two"], [*words, "one"]):
+        done = subprocess.run(
+            [sys.executable, *call], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said.append(done.stderr)
+    assert "Trained. Write the model: gemmary train run.toml --out two" in said[0]
+    assert said[0].count("Training: ") == 1 and said[1].endswith("Next: gemmary chat two/model.gguf\n")
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "train/log.jsonl").open()]
+        for name in ("one", "two")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

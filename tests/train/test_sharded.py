@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
 
-from gemmary.errors import GemmaryError
 from gemmary.train.checkpoint import Checkpoint, load_latest
 from gemmary.train.company import Company
 from gemmary.train.optimizer import Learning
-from tests.train.crew import crew, resave, train, train_and_lose
+from tests.train.crew import crew, train, train_and_lose
 
 # A bound that no gradient reaches: the norm is a sum over processes, whose last bit depends on their number.
 FREE = {"clip": 1e9, "ema": 0.9, "learning": Learning(peak=1e-2, warmup=2, cooldown=0)}
