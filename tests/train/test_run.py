@@ -134,6 +134,7 @@ def test_a_run_that_is_made_longer_keeps_its_data(home: Path) -> None:
     assert now["model.gguf"] != before["model.gguf"]
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_exactly(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(home, name="whole")
     honest = Trainer._advance
@@ -404,7 +405,7 @@ def full(*_: object, **__: object) -> None:
     ("owner", "name"),
     [
         pytest.param(preparing.ShardWriter, "add", marks=pytest.mark.long),
-        (checkpoint, "_write"),
+        (checkpoint, "forced"),
         pytest.param(save, "write_pieces", marks=pytest.mark.long),
     ],
 )
