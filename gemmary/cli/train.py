@@ -153,13 +153,10 @@ def _steps(cost: Cost) -> str:
 
 
 def _machine() -> int:
-    import torch
-
     from ..engine.memory import machine_memory
+    from ..train.runmodel import device_memory
 
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(0).total_memory
-    return machine_memory()
+    return device_memory() or machine_memory()
 
 
 def _check_memory(cost: Cost) -> None:

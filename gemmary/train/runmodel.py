@@ -31,6 +31,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_memory() -> int | None:
+    """Bytes of the CUDA device; None on a CPU."""
+    return torch.cuda.get_device_properties(0).total_memory if device() == "cuda" else None
+
+
 @dataclass(frozen=True)
 class Source:
     """A model in files, opened; its vocabulary as a SentencePiece model, and its chat template."""
