@@ -61,7 +61,7 @@ def train(
     gemmary train run.toml                 everything goes to the folder run
     gemmary train run.toml --steps 1000    longer, if its learning rate has not come down yet
     gemmary train --plan 27b --chips 64xH100      what a large one needs, before anybody pays for it
-    torchrun --nproc-per-node 8 --no-python gemmary train run.toml      on eight devices
+    torchrun --nproc-per-node 8 -m gemmary train run.toml      on eight devices
     """
     if example:
         from ..train.runexample import example as written

@@ -1,4 +1,4 @@
-"""What a training run needs, before it is started: memory a chip, seconds a step, and the best way to cut it."""
+"""What a run needs before it is started: memory a chip, seconds a step; and the best way to cut it."""
 
 from __future__ import annotations
 

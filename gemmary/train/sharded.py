@@ -58,13 +58,15 @@ def shard(root: torch.nn.Module, layers: Sequence[torch.nn.Module], mesh: Device
 class ShardedGradients:
     """`Gradients` over all processes of a company. Shards the task's module in place: make optimizers after.
 
+    Where there is CUDA, shards go there, a layer at a time: the module itself may be in main memory.
+
     Process r learns micro-batches r, r + size, ... of a step. `shards`: see `mesh_of`. `low`: see `shard`.
     """
 
     def __init__(self, task: Task, company: Company, low: bool, shards: int | None = None) -> None:
         self._task, self._company = task, company
-        device = next(task.module.parameters()).device.type
-        self._mesh = mesh_of(company, device if device != "meta" else "cuda", shards)
+        device = "cuda" if torch.cuda.is_available() else next(task.module.parameters()).device.type
+        self._mesh = mesh_of(company, device, shards)
         shard(task.root, task.layers, self._mesh, low)
         self._parameters = list(task.module.parameters())
 

@@ -1,7 +1,7 @@
 """Seconds of a step, from rates alone: matrix products at a share of the peak, traffic over the links.
 
-Gathering and summing run behind the compute as far as it goes; the table, which the first operation needs, does
-not. Nothing here was measured on these chips: it compares plans, and tells which of the two bounds holds.
+Gathering and summing run behind the compute as far as it goes; the table, which the first operation needs,
+does not. Nothing here was measured on these chips: it compares plans, and tells which of the bounds holds.
 """
 
 from __future__ import annotations

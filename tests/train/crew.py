@@ -11,8 +11,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from gemmary.errors import GemmaryError
 from gemmary.train.company import Company, torchrun
 from gemmary.train.loop import Trainer
 from gemmary.train.sharded import ShardedGradients
@@ -85,6 +87,13 @@ def train_and_lose(company: Company, folder: Path, steps: int, lost: int) -> Non
         sys.exit(1)
 
 
+def refused(company: Company, folder: Path, changes: dict[str, Any], shards: int | None) -> None:
+    """Try to train; every process writes why it may not."""
+    with pytest.raises(GemmaryError) as error:
+        trainer(company, folder / "run", 4, changes, shards).run()
+    (folder / str(company.rank)).write_text(str(error.value), encoding="utf-8")
+
+
 def resave(company: Company, source: Path, target: Path, steps: int, changes: dict[str, Any]) -> None:
     """Load the last checkpoint of `source` and write it in `target`, with this number of processes."""
     mine = trainer(company, source, steps, changes, None)
@@ -92,3 +101,17 @@ def resave(company: Company, source: Path, target: Path, steps: int, changes: di
         mine._resume(writer)
     mine.folder = target
     mine._save(mine._writer())
+
+
+def main() -> None:
+    """What torchrun starts: 200 steps, or 40 where the run's folder has a file "short"."""
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    with torchrun() as company:
+        folder.mkdir(exist_ok=True)
+        (folder / f"pid-{company.rank}").write_text(str(os.getpid()))
+        train(company, folder, 40 if (folder / "short").exists() else 200, {"checkpoint_every": 4})
+
+
+if __name__ == "__main__":
+    main()
