@@ -26,7 +26,7 @@ ORDER = (
     ("evals",),
     ("serve",),
     ("recipes",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 RANK = {storey: rank for rank, storeys in enumerate(ORDER) for storey in storeys}
 APART = {
