@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..config import Config
+from ..ops.intervals import SCORES
 from .split import FLOAT, LOW, Split, Work, matrices, numbers
 
 CHUNK, LOGITS, BLOCK = 512, 1 << 26, 1 << 24  # as loss.py cuts its work
@@ -105,8 +106,24 @@ def _of_layer(config: Config, work: Work) -> float:
     stream = config.width * (8 * FLOAT + copies * size)
     attention = (queries + keys) * (2 * FLOAT + 2 * size) + 8 * config.head_dim + FLOAT * config.heads
     means = FLOAT * (4 + config.heads + config.kv_heads)
-    mask = work.row * size if work.dense else 0
-    return stream + attention + means + mask + 4 * size * config.ffn
+    return stream + attention + means + _scores(config, work) + 4 * size * config.ffn
+
+
+def _scores(config: Config, work: Work) -> float:
+    """Bytes a token that dense attention keeps, as the mean of a layer: its mask, or the scores' softmax.
+
+    See ops/banded.py: few scores are kept, in float32 and in the dtype of multiplication.
+    """
+    if not work.dense:
+        return 0.0
+    near = 2 * config.window if work.row % config.window == 0 and work.row > 2 * config.window else work.row
+    local = config.layers - len(config.global_layers or ())
+    kept = 0.0
+    for layers, keys in ((local, near), (config.layers - local, work.row)):
+        few = work.rows * work.row * config.heads * keys <= SCORES
+        numbers = config.heads * (FLOAT + (work.size if work.low else 0)) if few else work.size
+        kept += layers * keys * numbers / config.layers
+    return kept
 
 
 def _last(config: Config, tokens: float) -> float:
