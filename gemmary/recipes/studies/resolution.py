@@ -56,7 +56,7 @@ class Eyes:
         self.lab = lab
         self.trained, self.held = (12, AMONG) if quick else (800, 128)  # pictures of each kind
         self.half = 4 if quick else 12  # of each kind in a step
-        self.steps = 2 if quick else 200
+        self.steps = 2 if quick else 120
         self.eyes = VisionConfig(width=64, layers=3, heads=2, ffn=128, image=SIDES[0], patch=8, tokens=16)
         config = toy("captions", 2, 64, LONGEST, LONGEST, lab.scale.vocabulary)
         self.reader = replace(config, global_layers=(0, 1))
