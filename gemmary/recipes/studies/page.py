@@ -16,8 +16,9 @@ from .study import Findings, Runs, Study
 INDEX = """# Studies
 
 What the Gemma 3 report found by ablation, asked again of toys that two cores train in minutes:
-`gemmary study` lists the questions, `gemmary study NAME` answers one. Toys cannot prove what holds at 2B. They
-show whether an effect is there at their own scale; where a report's number is arithmetic, it is met exactly.
+`gemmary study` lists the questions, `gemmary study NAME` answers one. Toys cannot prove what holds at 2B.
+They show whether an effect is there at their own scale; where a report's number is arithmetic, it is met
+exactly.
 Every page has its figure, its numbers beside the report's, and what it does not show; the JSON has every raw
 number, the commit and the machine. Losses are in nats a token: 0.01 of them are 1 % of perplexity.
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from ...config import VisionConfig
 from ...inputs.views import look
@@ -80,14 +81,14 @@ class Eyes:
     def _drawn(self, kind: str, held: bool) -> Seen:
         count = self.held if held else self.trained
         gallery = Gallery(0, held)
-        path = self.lab.folder / NAME / f"{kind}-{'held' if held else 'trained'}-{count}.npz"
+        path = self.lab.folder / NAME / f"{kind}-{'held' if held else 'trained'}-{count}.safetensors"
         if not path.exists():
             drawn = [np.asarray(gallery.draw(n, kind).picture) for n in range(count)]
             squares = {str(side): np.stack([_square(picture, side) for picture in drawn]) for side in SIDES}
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **squares)
-        with np.load(path, allow_pickle=False) as arrays:
-            pixels = {side: arrays[str(side)] for side in SIDES}
+            save_file(squares, path)
+        arrays = load_file(path)
+        pixels = {side: arrays[str(side)] for side in SIDES}
         captions = [gallery.draw(n, kind).caption for n in range(count)]
         return Seen(pixels, [self.lab.tokenizer.encode(caption)[:LONGEST] for caption in captions])
 
