@@ -64,6 +64,16 @@ def test_runs_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
         study(Bench(), steps=2).runs(tmp_path, 2, silent, "abc")
 
 
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    study(Bench()).runs(tmp_path, 2, silent, "abc")
+    path = next((tmp_path / "runs").iterdir())
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    for damaged in ("{", "[]", json.dumps({n: v for n, v in whole.items() if n != "points"})):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(GemmaryError, match="is no run of a study: remove it"):
+            study(Bench()).runs(tmp_path, 2, silent, "abc")
+
+
 def test_everything_is_written(tmp_path: Path) -> None:
     made = study(Bench(), steps=7)
     page.write(made, made.runs(tmp_path / "work", 3, silent, "abc"), tmp_path / "out", ORIGIN)
