@@ -18,6 +18,7 @@ from .clipping import clip
 from .company import Company
 from .ema import Average
 from .gradients import Gradients, gradients_for
+from .heap import tidy
 from .interrupt import Interrupt
 from .journal import Journal, NoJournal
 from .layers import prepared
@@ -153,6 +154,7 @@ class Trainer:
             update(self.optimizers, rate)
             self.average.update(self.step)
         self.step += 1
+        tidy(self.step)
         note, self.note = self.note, {}
         return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "tokens": sums.tokens, **note}
 
