@@ -13,6 +13,7 @@ from .bench import bench
 from .chat import chat
 from .library import list_, pull, rm
 from .quantize import convert, quantize
+from .serve import serve
 from .show import show
 from .terminal import note, printable
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("chat")(chat)
+app.command("serve")(serve)
 app.command("show")(show)
 app.command("pull")(pull)
 app.command("list")(list_)

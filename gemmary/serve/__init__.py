@@ -1,0 +1,1 @@
+"""HTTP: the API that every client speaks, and the web chat."""

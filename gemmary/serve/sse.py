@@ -1,0 +1,82 @@
+"""Server-sent events: a response that is written while it is made, and ends when the client goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import Response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+DONE = b"data: [DONE]\n\n"
+PING = b": still here\n\n"
+HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # no proxy may hold events back
+
+
+def event(data: Any, name: str | None = None) -> bytes:
+    """One event with JSON in it."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {name}\ndata: {text}\n\n".encode() if name else f"data: {text}\n\n".encode()
+
+
+async def gone(receive: Receive) -> None:
+    """Return when the client has gone. What it sends meanwhile is dropped."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(Response):
+    """Sends `events` as they come, and a comment where none came for `keep_alive` seconds.
+
+    A client that goes, or takes no data for `stall` seconds, ends it: `events` is closed.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None], keep_alive: float, stall: float) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._events, self._keep_alive, self._stall = events, keep_alive, stall
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writing = asyncio.ensure_future(self._write(send))
+        watching = asyncio.ensure_future(gone(receive))
+        try:
+            await asyncio.wait({writing, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if writing.done():
+                writing.result()
+        finally:
+            await _end(writing)
+            await _end(watching)
+            await self._events.aclose()
+
+    async def _write(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        following = asyncio.ensure_future(anext(self._events, None))
+        try:
+            while True:
+                await asyncio.wait({following}, timeout=self._keep_alive)
+                data = following.result() if following.done() else PING
+                body = {"type": "http.response.body", "body": data or b"", "more_body": data is not None}
+                async with asyncio.timeout(self._stall):
+                    await send(body)
+                if data is None:
+                    return
+                if following.done():
+                    following = asyncio.ensure_future(anext(self._events, None))
+        finally:
+            await _end(following)
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait until it is over."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # seen: nobody else asks

@@ -1,0 +1,44 @@
+"""A server in this process, on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+import gemmary
+from gemmary.serve.app import create_app
+from gemmary.serve.models import Models
+from gemmary.serve.settings import Settings
+
+
+@contextlib.contextmanager
+def running(model: gemmary.Model, **settings: Any) -> Iterator[str]:
+    """Serve `model` (loaded with `streams`) under the name "test"; gives http://127.0.0.1:<port>."""
+    app = create_app(Models({"test": model}), Settings(**settings))
+    with serving(app) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve an application; gives http://127.0.0.1:<port>."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise RuntimeError("the server did not start")
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listening.close()
