@@ -1,21 +1,47 @@
-"""The application: routes put together."""
+"""The application: routes put together, and what stands in front of them."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from .. import __version__
-from . import chat, faults, listing
+from . import chat, faults, listing, loading, metrics
+from .accounts import Accounts
+from .bodies import Bodies
+from .guard import Guard
+from .headers import secured
+from .health import Health
+from .metrics import Metrics
 from .models import Models
 from .settings import Settings
+
+PARTS = (listing, chat, loading, metrics)
+FILES: frozenset[str] = frozenset()  # paths of what holds no data: they need no key
+
+
+class Application(FastAPI):
+    """FastAPI behind the guard, its error pages too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """From the outside: headers, accounts, guard, bodies, FastAPI's own."""
+        state, settings = self.state, self.state.settings
+        bodies = Bodies(super().build_middleware_stack(), settings)
+        guard = Guard(bodies, settings, lambda: state.health.state, FILES)
+        state.accounts = Accounts(guard, state.metrics, settings.answer_time)
+        return secured(state.accounts)
 
 
 def create_app(models: Models, settings: Settings | None = None) -> FastAPI:
     """An ASGI application that answers with these models."""
-    app = FastAPI(title="Gemmary", version=__version__, docs_url=None, redoc_url=None)
+    settings = settings or Settings()
+    app = Application(title="Gemmary", version=__version__, docs_url=None, redoc_url=None)
     app.state.models = models
-    app.state.settings = settings or Settings()
+    app.state.settings = settings
+    app.state.health = Health(models, settings.hang)
+    app.state.metrics = Metrics(lambda: models.loaded)
     faults.install(app)
-    for part in (listing, chat):
+    for part in PARTS:
         app.include_router(part.router)
+    app.middleware_stack = app.build_middleware_stack()
     return app
