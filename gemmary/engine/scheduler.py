@@ -112,6 +112,11 @@ class Scheduler:
         return len(self._line)
 
     @property
+    def streams(self) -> int:
+        """Texts that may run together."""
+        return self._streams
+
+    @property
     def silent(self) -> float:
         """Seconds in which nothing happened though there is work to do."""
         return time.perf_counter() - self._beat if self._awake else 0.0

@@ -14,7 +14,7 @@ from ..engine.scheduler import Listener, News
 from ..errors import GemmaryError
 from .asgi import App, Message, Receive, Scope, Send
 from .metrics import Metrics
-from .logs import report
+from .presence import report
 from .refusal import Refusal, refuse
 
 log = logging.getLogger("gemmary.serve.access")
@@ -43,7 +43,6 @@ class Meter:
         self._metrics, self._model, self._started = metrics, model, started
         self._listener: Listener | None = None
         self._last = 0.0
-        self.run: Run | None = None
         self.prompt_tokens = self.tokens = 0
         self.first: float | None = None  # seconds to the first token
         self.over = False
@@ -53,13 +52,13 @@ class Meter:
         self._listener = listener
         return self._hear
 
-    def finish(self, reason: str) -> None:
+    def finish(self, reason: str, run: Run | None = None) -> None:
         """The answer is over; the first reason counts."""
         if self.over:
             return
         self.over = True
         seconds = time.perf_counter() - self._started
-        self._metrics.ended(self._model, reason, seconds, self.prompt_tokens, self.tokens, self.run)
+        self._metrics.ended(self._model, reason, seconds, self.prompt_tokens, self.tokens, run)
 
     def fail(self, fault: Exception) -> None:
         """End it with a fault, whatever the engine does."""

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from .. import __version__
-from . import chat, faults, listing, loading, metrics
+from . import chat, completions, faults, listing, loading, messages, metrics, reference, tokenizing
 from .accounts import Accounts
 from .bodies import Bodies
 from .guard import Guard
@@ -14,9 +14,10 @@ from .headers import secured
 from .health import Health
 from .metrics import Metrics
 from .models import Models
+from .pictures import Pictures
 from .settings import Settings
 
-PARTS = (listing, chat, loading, metrics)
+PARTS = (listing, chat, completions, tokenizing, messages, reference, loading, metrics)
 FILES: frozenset[str] = frozenset()  # paths of what holds no data: they need no key
 
 
@@ -38,6 +39,7 @@ def create_app(models: Models, settings: Settings | None = None) -> FastAPI:
     app = Application(title="Gemmary", version=__version__, docs_url=None, redoc_url=None)
     app.state.models = models
     app.state.settings = settings
+    app.state.pictures = Pictures(settings.remote_pictures, settings.remote_hosts)
     app.state.health = Health(models, settings.hang)
     app.state.metrics = Metrics(lambda: models.loaded)
     faults.install(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from .asgi import App, Message, Receive, Scope, Send, has_body, values
-from .refusal import Refusal, RefusedError, busy, refuse
+from .refusal import Refusal, TurnedAwayError, busy, refuse
 from .settings import Settings
 
 SLOWEST = 16 << 10  # bytes a second, once `body_time` is over
@@ -37,7 +37,7 @@ class Bodies:
             await self._app(scope, _replayed(bytes(body), receive), send)
         except Gone:
             return
-        except RefusedError as fault:
+        except TurnedAwayError as fault:
             await refuse(fault.refusal, scope, receive, send)
         finally:
             self._held -= len(body)
@@ -45,7 +45,7 @@ class Bodies:
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         said = values(scope, b"content-length")
         if said and int(said[0]) > self._most:
-            raise RefusedError(LARGE)
+            raise TurnedAwayError(LARGE)
         started, more = asyncio.get_running_loop().time(), True
         while more:
             until = started + self._seconds + len(body) / SLOWEST
@@ -53,7 +53,7 @@ class Bodies:
                 async with asyncio.timeout_at(until):
                     message = await receive()
             except TimeoutError:
-                raise RefusedError(SLOW) from None
+                raise TurnedAwayError(SLOW) from None
             if message["type"] != "http.request":
                 raise Gone
             self._take(message.get("body", b""), body)
@@ -63,9 +63,9 @@ class Bodies:
         body += chunk
         self._held += len(chunk)
         if len(body) > self._most:
-            raise RefusedError(LARGE)
+            raise TurnedAwayError(LARGE)
         if self._held > self._memory:
-            raise RefusedError(FULL)
+            raise TurnedAwayError(FULL)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

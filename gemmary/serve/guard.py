@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from .asgi import App, Message, Receive, Scope, Send, values
-from .refusal import Header, Refusal, RefusedError, busy, refuse
+from .refusal import Header, Refusal, TurnedAwayError, busy, refuse
 from .settings import Settings
 
 HEALTH = "/health"
@@ -138,26 +138,26 @@ class Guard:
             with self._counted(owner or _address(scope), scope):
                 scope.setdefault("state", {})["owner"] = owner
                 await self._app(scope, receive, send)
-        except RefusedError as fault:
+        except TurnedAwayError as fault:
             await refuse(fault.refusal, scope, receive, send)
 
     def _check_browser(self, scope: Scope) -> str | None:
         """The other origin that asks and may; None: nobody's, or our own."""
         if len(scope["headers"]) > MOST_HEADERS:
-            raise RefusedError(HEADERS)
+            raise TurnedAwayError(HEADERS)
         hosts = values(scope, b"host")
         if len(hosts) != 1:
-            raise RefusedError(NO_HOST)
+            raise TurnedAwayError(NO_HOST)
         if not self._hosts.allows(hosts[0]):
-            raise RefusedError(FOREIGN_HOST)
+            raise TurnedAwayError(FOREIGN_HOST)
         origins, sites = values(scope, b"origin"), values(scope, b"sec-fetch-site")
         if len(origins) == 1 and origins[0].lower() in self._origins:
             return origins[0]
         own = {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}
         if any(origin.lower() not in own for origin in origins):
-            raise RefusedError(FOREIGN_ORIGIN)
+            raise TurnedAwayError(FOREIGN_ORIGIN)
         if not self._is_file(scope) and any(site not in ("same-origin", "none") for site in sites):
-            raise RefusedError(FOREIGN_ORIGIN)
+            raise TurnedAwayError(FOREIGN_ORIGIN)
         return None
 
     def _is_file(self, scope: Scope) -> bool:
@@ -171,12 +171,12 @@ class Guard:
             return owner
         if self._is_file(scope) or (scope["path"] == HEALTH and scope["method"] in READING):
             return ""
-        raise RefusedError(NO_KEY)
+        raise TurnedAwayError(NO_KEY)
 
     def _check_state(self, scope: Scope) -> None:
         refusal = STATES.get(self._state())
         if refusal is not None and not self._is_file(scope) and scope["path"] not in (HEALTH, METRICS):
-            raise RefusedError(refusal)
+            raise TurnedAwayError(refusal)
 
     @contextmanager
     def _counted(self, who: str, scope: Scope) -> Iterator[None]:
@@ -184,7 +184,7 @@ class Guard:
             yield
             return
         if self._share is not None and self._busy[who] >= self._share:
-            raise RefusedError(SHARE)
+            raise TurnedAwayError(SHARE)
         self._busy[who] += 1
         try:
             yield
@@ -205,7 +205,7 @@ def _check_type(scope: Scope) -> None:
         return
     kinds = values(scope, b"content-type")
     if len(kinds) != 1 or not JSON.fullmatch(kinds[0].strip()):
-        raise RefusedError(NO_JSON)
+        raise TurnedAwayError(NO_JSON)
 
 
 def _readable_by(origin: str, send: Send) -> Send:

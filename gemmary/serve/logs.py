@@ -10,7 +10,6 @@ import json
 import logging
 import sys
 import time
-import traceback
 from typing import Any, Literal
 
 log = logging.getLogger("gemmary.serve")
@@ -45,13 +44,6 @@ def start(kind: Literal["plain", "json"], access: bool) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # what it says may quote a request
         logging.getLogger(name).handlers = []
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def report(fault: BaseException) -> None:
-    """Log a fault of ours: its kind and where, never its text, which may quote a prompt."""
-    places = traceback.extract_tb(fault.__traceback__)
-    where = "; ".join(f"{place.filename}:{place.lineno} {place.name}" for place in places[-12:])
-    log.error("%s at %s", type(fault).__name__, where)
 
 
 def escaped(text: str) -> str:

@@ -14,7 +14,7 @@ from ..engine.memory import Estimate
 from ..engine.model import Model
 from ..errors import GemmaryError
 from .accounts import current
-from .logs import report
+from .presence import report
 
 T = TypeVar("T")
 log = logging.getLogger("gemmary.serve")
@@ -112,12 +112,9 @@ class Models:
         """Whether one is being loaded."""
         return any(place.loading for place in self._places.values())
 
-    def find(self, name: str | None) -> Model:
-        """The model of this name, which is loaded. UnknownModelError, UnavailableError."""
-        model = self._place(name).model
-        if model is None:
-            raise UnavailableError("this model is not loaded: ask it something, or POST /models/load")
-        return model
+    def known(self, name: str | None) -> Model | None:
+        """The model of this name; None while it is not loaded. UnknownModelError."""
+        return self._place(name).model
 
     async def ready(self, name: str | None) -> Model:
         """The model of this name, loaded if need be; it stays until the request that asks is over.

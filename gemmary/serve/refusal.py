@@ -13,8 +13,14 @@ from .asgi import Receive, Scope, Send, has_body
 Header = tuple[bytes, bytes]
 LINGER = 2.0  # seconds in which what a refused client still sends is thrown away
 ANTHROPIC = "/v1/messages"
-KINDS = {401: "authentication_error", 403: "permission_error", 413: "request_too_large",
-         429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Refusal:
         return json.dumps({"error": {**told, "param": None, "code": self.code}}).encode()
 
 
-class RefusedError(Exception):
+class TurnedAwayError(Exception):
     """Raised where a request is not let in; `refuse` tells the client."""
 
     def __init__(self, refusal: Refusal) -> None:
