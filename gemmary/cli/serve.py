@@ -94,6 +94,7 @@ def source(path: Any, settings: Settings) -> Source:
     """How the model of a path is loaded, and how much it will take."""
     from ..engine.load import estimate, load
     from ..serve.models import Source
+    from ..weights.checkpoint import open_checkpoint
     from .preparing import preparing
     from .terminal import Waiting
 
@@ -102,7 +103,10 @@ def source(path: Any, settings: Settings) -> Source:
             return load(path, mmproj=settings.mmproj, context=settings.context, threads=settings.threads,
                         streams=settings.streams, queue=settings.queue)  # fmt: skip
 
-    return Source(loading, lambda: estimate(path, settings.context or ESTIMATED))
+    def estimating() -> Any:
+        return estimate(path, settings.context or min(ESTIMATED, open_checkpoint(path).config.context))
+
+    return Source(loading, estimating)
 
 
 def leave(models: Any, status: int) -> None:

@@ -49,6 +49,7 @@ async def _answer(request: Request, asked: MessagesRequest) -> Response:
     model: Model = await state.models.ready(asked.model)
     forced, names = _forced(asked), [tool.name for tool in asked.tools or ()]
     order = Order(_sampling(asked), asked.max_tokens, asked.stop_sequences or (), _schema(asked))
+    order = asking.limited(request, order, asked.max_tokens)
     prompt = await _prompt(request, model, asked)
     caller = asking.caller(request, asked.metadata.user_id if asked.metadata else None, None)
     answering = await Answering.begin(model, [prompt], [order], caller)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -36,7 +36,7 @@ class SettingsError(GemmaryError, ValueError):
 class Settings(BaseSettings):
     """Settings of the server."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     models: Many = Field((), description="Models to serve: files, folders or Hugging Face ids.")
     config: Path | None = Field(None, description="Read settings from this TOML file.")
@@ -159,7 +159,8 @@ class TomlFile(PydanticBaseSettingsSource):
         field = self.settings_cls.model_fields.get(name)
         if field is None or name == "config":
             raise SettingsError(f"{self._path}: {_unknown(name)}")
-        kind: TypeAdapter[Any] = TypeAdapter(field.annotation)
+        bounded: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        kind: TypeAdapter[Any] = TypeAdapter(bounded, config=ConfigDict(allow_inf_nan=False))
         try:
             kind.validate_json(json.dumps(value, default=str), strict=True)
         except ValidationError as fault:
@@ -183,7 +184,8 @@ def read(flags: Mapping[str, Any] | None = None) -> Settings:
 
 def check(settings: Settings) -> None:
     """SettingsError where settings do not go together."""
-    if not (settings.loopback or settings.keys or settings.no_key):
+    keys = settings.keys
+    if not (settings.loopback or keys or settings.no_key):
         raise SettingsError(
             f"host {settings.host} lets other machines ask: say who may with --api-key-file FILE, or let "
             "everybody with --no-key"
