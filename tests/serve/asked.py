@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import httpx
@@ -18,7 +19,9 @@ JSON = {"content-type": "application/json"}
 BEARER = {"authorization": f"Bearer {KEY}"}
 
 
+@cache
 def application(model: gemmary.Model, **settings: Any) -> FastAPI:
+    """The application with these settings; made once."""
     return create_app(Models({"test": model}), Settings(**settings))
 
 

@@ -151,7 +151,7 @@ def test_only_json(bundled: gemmary.Model, kind: str | None, status: int) -> Non
 
 
 def test_every_answer_has_the_headers(bundled: gemmary.Model) -> None:
-    app = application(bundled, api_key=(KEY,))
+    app = application(bundled, api_key=(KEY,), port=1)  # its own
 
     async def fail() -> None:
         raise RuntimeError("canary of an error")
@@ -196,7 +196,7 @@ def test_share_of_a_key(bundled: gemmary.Model, path: str, kind: str) -> None:
 
 @pytest.mark.parametrize("state", ["loading", "stopping"])
 def test_states(bundled: gemmary.Model, state: str) -> None:
-    app = application(bundled)
+    app = application(bundled, port=2 if state == "loading" else 3)  # its own
     setattr(app.state.health, {"loading": "starting"}.get(state, state), True)
     health = ask(app, "GET", "/health")
     assert (health.status_code, health.json()) == (503, {"status": state})
