@@ -7,13 +7,12 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 import gemmary
 from gemmary.serve import logs
 from tests.serve.asked import KEY, OTHER
-from tests.serve.whole import served
+from tests.serve.whole import HTTP, served
 
 CANARY = "canary-4711"
 CHAT = "/v1/chat/completions"
@@ -39,15 +38,15 @@ def ask_all(url: str) -> None:
     for body in (text, {**text, CANARY: 1}, {**text, "stop": CANARY}, {**text, "user": CANARY}, {**text, "model": CANARY},
                  {"messages": [{"role": "user", "content": [seen]}]}, {**text, "response_format": {"type": CANARY}},
                  {**text, "stream": True}):  # fmt: skip
-        httpx.post(url + CHAT, json=body, headers=key, timeout=60)
-    httpx.post(url + CHAT, content=f"{{{CANARY}".encode(), headers={**key, "content-type": "application/json"})
-    httpx.get(f"{url}/{CANARY}?q={CANARY}", headers=key)
-    httpx.get(f"{url}/v1/models/{CANARY}?q={CANARY}", headers=key)
-    httpx.get(f"{url}/v1/models", headers={"authorization": f"Bearer {OTHER}"})
-    httpx.get(f"{url}/v1/models", headers={**key, "user-agent": f"{CANARY}\x1b[31m", "origin": f"http://{CANARY}"})
+        HTTP.post(url + CHAT, json=body, headers=key, timeout=60)
+    HTTP.post(url + CHAT, content=f"{{{CANARY}".encode(), headers={**key, "content-type": "application/json"})
+    HTTP.get(f"{url}/{CANARY}?q={CANARY}", headers=key)
+    HTTP.get(f"{url}/v1/models/{CANARY}?q={CANARY}", headers=key)
+    HTTP.get(f"{url}/v1/models", headers={"authorization": f"Bearer {OTHER}"})
+    HTTP.get(f"{url}/v1/models", headers={**key, "user-agent": f"{CANARY}\x1b[31m", "origin": f"http://{CANARY}"})
 
 
-@pytest.mark.parametrize("kind", ["plain", "json"])
+@pytest.mark.parametrize("kind", [pytest.param("plain", marks=pytest.mark.long), "json"])
 def test_nothing_that_was_sent(
     bundled: gemmary.Model, kind: Any, capfd: pytest.CaptureFixture[str], loggers: None
 ) -> None:
@@ -78,7 +77,7 @@ def test_a_fault_of_ours_is_told_by_its_place(
             raise RuntimeError(CANARY)
 
         server._app.add_api_route("/fail", fail)
-        answer = httpx.get(f"{url}/fail")
+        answer = HTTP.get(f"{url}/fail")
     said = capfd.readouterr().err
     assert answer.status_code == 500 and CANARY not in answer.text + said
     assert "RuntimeError at" in said and "test_logs.py" in said
@@ -96,5 +95,5 @@ def test_control_characters_are_escaped(text: str) -> None:
 def test_no_access_log(bundled: gemmary.Model, capfd: pytest.CaptureFixture[str], loggers: None) -> None:
     logs.start("plain", access=False)
     with served(bundled) as (url, _):
-        httpx.get(f"{url}/v1/models")
+        HTTP.get(f"{url}/v1/models")
     assert "request" not in capfd.readouterr().err

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import gemmary
 from tests.serve.asked import application, client
-from tests.serve.whole import served
+from tests.serve.whole import HTTP, served
 
 CHAT = "/v1/chat/completions"
 LONG = "Tell me how to list the contents of a tar archive, step by step, please: " * 3
@@ -45,15 +45,15 @@ def base(bundled: gemmary.Model) -> Iterator[str]:
 
 
 def scrape(base: str) -> dict[str, float]:
-    answer = httpx.get(f"{base}/metrics")
+    answer = HTTP.get(f"{base}/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     return numbers(answer.text)
 
 
 def test_numbers_change_as_they_should(base: str) -> None:
     before = scrape(base)
-    used = [httpx.post(base + CHAT, json=body(LONG, 5, cache_salt="metrics")).json()["usage"] for _ in range(2)]
-    httpx.post(base + CHAT, json={"messages": []})
+    used = [HTTP.post(base + CHAT, json=body(LONG, 5, cache_salt="metrics")).json()["usage"] for _ in range(2)]
+    HTTP.post(base + CHAT, json={"messages": []})
     after = scrape(base)
 
     def grown(name: str, **labels: str) -> float:
@@ -80,6 +80,7 @@ def test_numbers_change_as_they_should(base: str) -> None:
     assert after[path % 400] - before.get(path % 400, 0) == 1
 
 
+@pytest.mark.long
 def test_running_and_waiting_are_told(base: str) -> None:
     async def asking() -> None:
         async with httpx.AsyncClient(base_url=base, timeout=60) as http:
@@ -99,7 +100,7 @@ def test_running_and_waiting_are_told(base: str) -> None:
 
 def test_a_client_that_goes_is_counted(base: str) -> None:
     before = of(scrape(base), "gemmary_request_success_total", finished_reason="abort")
-    with httpx.stream("POST", base + CHAT, json=body(LONG, 500, stream=True), timeout=60) as answer:
+    with HTTP.stream("POST", base + CHAT, json=body(LONG, 500, stream=True), timeout=60) as answer:
         next(answer.iter_lines())
     for _ in range(200):
         after = of(scrape(base), "gemmary_request_success_total", finished_reason="abort")

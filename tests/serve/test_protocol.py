@@ -130,6 +130,7 @@ def test_no_http_is_refused_with_all_headers(address: tuple[str, int]) -> None:
     assert int(re.search(rb"content-length: (\d+)", answer)[1]) == len(answer.partition(b"\r\n\r\n")[2])  # type: ignore[index]
 
 
+@pytest.mark.long
 def test_a_client_that_takes_nothing_is_left(bundled: gemmary.Model) -> None:
     with served(bundled, **{**QUICK, "idle": 30.0}) as (url, server):
         port = int(url.rsplit(":", 1)[1])

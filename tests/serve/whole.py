@@ -25,6 +25,7 @@ from gemmary.serve.settings import Settings
 
 RUN = "import sys; sys.argv[0] = 'gemmary'; from gemmary.cli import main; main()"
 ROOT = Path(__file__).parents[2]
+HTTP = httpx.Client(timeout=60)  # one for all: to make one takes longer than to ask
 PATIENCE = 90.0  # seconds for a start on a machine that does other things
 
 
