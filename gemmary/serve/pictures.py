@@ -125,7 +125,9 @@ class Pictures:
     def check_count(self, count: int) -> None:
         """PromptError for more pictures than a request may have."""
         if count > self._most:
-            raise PromptError(f"messages: {count:,} pictures, and this server takes {self._most:,} in a request")
+            raise PromptError(
+                f"messages: {count:,} pictures, and this server takes {self._most:,} in a request"
+            )
 
     async def fetch(self, url: str) -> bytes:
         """The bytes behind a URL. RemoteError, with a sentence that does not tell what is there."""

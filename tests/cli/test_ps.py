@@ -49,8 +49,19 @@ def test_table(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMMARY_PORT", url.rsplit(":", 1)[1])
     monkeypatch.setenv("GEMMARY_API_KEY", "sk-test-key,other")
     lines = CliRunner().invoke(app, ["ps"]).stdout.splitlines()
-    assert lines[0].split() == ["MODEL", "STATE", "SINCE", "CONTEXT", "STREAMS", "WAITING", "WEIGHTS", "PAGES"]
-    assert lines[1].startswith("4b *") and lines[1].endswith("8,192     3 of 8    2         2.5 GB    5 MB of 1.1 GB")
+    assert lines[0].split() == [
+        "MODEL",
+        "STATE",
+        "SINCE",
+        "CONTEXT",
+        "STREAMS",
+        "WAITING",
+        "WEIGHTS",
+        "PAGES",
+    ]
+    assert lines[1].startswith("4b *") and lines[1].endswith(
+        "8,192     3 of 8    2         2.5 GB    5 MB of 1.1 GB"
+    )
     assert lines[2].split() == ["evil[31m", "unloaded"]
 
 

@@ -19,7 +19,12 @@ class Asked:
     def __init__(self, *parts: bytes | float, length: int | None = None, ends: bool = True) -> None:
         self._parts, self._ends = list(parts), ends
         said = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
-        self.scope: dict[str, Any] = {"type": "http", "path": "/tokenize", "method": "POST", "headers": [said]}
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "path": "/tokenize",
+            "method": "POST",
+            "headers": [said],
+        }
         self.sent: list[dict[str, Any]] = []
 
     async def receive(self) -> dict[str, Any]:

@@ -48,5 +48,7 @@ def test_a_step_that_hangs(
 
 def test_an_answer_that_takes_too_long(bundled: gemmary.Model) -> None:
     with served(bundled, answer_time=0.2) as (url, _):
-        late = HTTP.post(url + CHAT, json={**ASK, "max_tokens": 900, "logit_bias": {"1": -100, "106": -100}}, timeout=60)
+        late = HTTP.post(
+            url + CHAT, json={**ASK, "max_tokens": 900, "logit_bias": {"1": -100, "106": -100}}, timeout=60
+        )
         assert (late.status_code, late.json()["error"]["code"]) == (408, "answer_time")

@@ -23,7 +23,9 @@ PICTURE = "data:image/png;base64,Y2FuYXJ5LTQ3MTE="
 def loggers() -> Iterator[None]:
     """As they were, afterwards."""
     names = ("gemmary.serve", "gemmary.serve.access", "uvicorn", "uvicorn.error", "uvicorn.access")
-    kept = [(logger := logging.getLogger(name), logger.handlers, logger.level, logger.propagate) for name in names]
+    kept = [
+        (logger := logging.getLogger(name), logger.handlers, logger.level, logger.propagate) for name in names
+    ]
     yield
     for logger, handlers, level, propagate in kept:
         logger.handlers, logger.propagate = handlers, propagate
@@ -43,7 +45,9 @@ def ask_all(url: str) -> None:
     HTTP.get(f"{url}/{CANARY}?q={CANARY}", headers=key)
     HTTP.get(f"{url}/v1/models/{CANARY}?q={CANARY}", headers=key)
     HTTP.get(f"{url}/v1/models", headers={"authorization": f"Bearer {OTHER}"})
-    HTTP.get(f"{url}/v1/models", headers={**key, "user-agent": f"{CANARY}\x1b[31m", "origin": f"http://{CANARY}"})
+    HTTP.get(
+        f"{url}/v1/models", headers={**key, "user-agent": f"{CANARY}\x1b[31m", "origin": f"http://{CANARY}"}
+    )
 
 
 @pytest.mark.parametrize("kind", [pytest.param("plain", marks=pytest.mark.long), "json"])

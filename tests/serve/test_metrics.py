@@ -52,7 +52,9 @@ def scrape(base: str) -> dict[str, float]:
 
 def test_numbers_change_as_they_should(base: str) -> None:
     before = scrape(base)
-    used = [HTTP.post(base + CHAT, json=body(LONG, 5, cache_salt="metrics")).json()["usage"] for _ in range(2)]
+    used = [
+        HTTP.post(base + CHAT, json=body(LONG, 5, cache_salt="metrics")).json()["usage"] for _ in range(2)
+    ]
     HTTP.post(base + CHAT, json={"messages": []})
     after = scrape(base)
 

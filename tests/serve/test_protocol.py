@@ -170,17 +170,24 @@ def mutated(seed: int) -> bytes:
     )  # fmt: skip
     for _ in range(chance.choice([0, 0, 1, 3])):
         place = chance.randrange(min(len(data), 400))
-        data[place : place + chance.choice([0, 1, 2])] = bytes(chance.randrange(256) for _ in range(chance.choice([0, 1, 2])))
+        data[place : place + chance.choice([0, 1, 2])] = bytes(
+            chance.randrange(256) for _ in range(chance.choice([0, 1, 2]))
+        )
     return bytes(data)
 
 
 def sweep(bundled: gemmary.Model, seeds: range) -> None:
     """Nothing gets in, nothing falls over."""
     answers = 0
-    with served(bundled, **{**QUICK, "connections": 4096, "header_time": 0.3, "body_time": 0.3}, api_key=(KEY,)) as (url, _):
+    with served(
+        bundled, **{**QUICK, "connections": 4096, "header_time": 0.3, "body_time": 0.3}, api_key=(KEY,)
+    ) as (url, _):
         address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
         for first in range(seeds.start, seeds.stop, 50):
-            batch = [socket.create_connection(address, timeout=60) for _ in range(first, min(first + 50, seeds.stop))]
+            batch = [
+                socket.create_connection(address, timeout=60)
+                for _ in range(first, min(first + 50, seeds.stop))
+            ]
             for number, connection in enumerate(batch, first):
                 try:
                     connection.sendall(mutated(number))
@@ -190,7 +197,10 @@ def sweep(bundled: gemmary.Model, seeds: range) -> None:
             for number, connection in enumerate(batch, first):
                 answer = rest(connection)
                 statuses = re.findall(rb"^HTTP/1\.1 (\d+)", answer, re.MULTILINE)
-                assert all(400 <= int(status) < 500 or status == b"100" for status in statuses), (number, answer[:300])
+                assert all(400 <= int(status) < 500 or status == b"100" for status in statuses), (
+                    number,
+                    answer[:300],
+                )
                 answers += len(statuses)
                 connection.close()
         assert httpx.get(f"{url}/health").json() == {"status": "ok"}

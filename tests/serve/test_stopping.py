@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 import gemmary
-
 from tests.serve.whole import Process, free_port, served
 
 CHAT = "/v1/chat/completions"
@@ -135,7 +134,11 @@ def test_a_full_queue() -> None:
 
         def ask() -> None:
             try:
-                statuses.append(httpx.post(url + CHAT, json={**LONG, "stream": False, "max_tokens": 900}, timeout=120).status_code)
+                statuses.append(
+                    httpx.post(
+                        url + CHAT, json={**LONG, "stream": False, "max_tokens": 900}, timeout=120
+                    ).status_code
+                )
             except httpx.TransportError:
                 statuses.append(0)
 
@@ -178,7 +181,10 @@ def _ignore(url: str) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_port_that_is_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, Process("--port", str(taken.getsockname()[1])) as process:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        Process("--port", str(taken.getsockname()[1])) as process,
+    ):
         assert process.end() == 1
         assert "take another with --port" in process.log and "Traceback" not in process.log
 
@@ -188,7 +194,9 @@ def test_a_port_that_is_taken() -> None:
 def test_only_the_configured_address_is_listened_on() -> None:
     with Process("--port", "0") as process:
         port = int(process.url().rsplit(":", 1)[1])
-        listening = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/{process.pid}/net/{name}")]
+        listening = [
+            line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/{process.pid}/net/{name}")
+        ]
         own = {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{process.pid}/fd")}
         addresses = [words[1] for words in listening if words[3] == "0A" and f"socket:[{words[9]}]" in own]
         assert addresses == [f"0100007F:{port:04X}"]
