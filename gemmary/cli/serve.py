@@ -124,7 +124,7 @@ def leave(models: Any, status: int) -> None:
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """A setting as a flag; `models` are arguments."""
     kind, several = _kind(field.annotation)
-    said: Any = list[kind] | None if several else kind | None
+    said: Any = list[str] if several else kind
     low, high = _bounds(field)
     names = (f"--{name.replace('_', '-')}",) if field.get_default() is False else ()
     options = {"metavar": _metavar(kind), "min": low, "max": high, "show_default": False}
@@ -135,7 +135,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     else:
         wanted = typer.Option(*names, help=f"{field.description}{_default(field)}", **options)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[said, wanted]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[said | None, wanted]
     )
 
 

@@ -39,7 +39,7 @@ def create_app(models: Models, settings: Settings | None = None) -> FastAPI:
     app = Application(title="Gemmary", version=__version__, docs_url=None, redoc_url=None)
     app.state.models = models
     app.state.settings = settings
-    app.state.pictures = Pictures(settings.remote_pictures, settings.remote_hosts, settings.max_pictures)
+    app.state.pictures = Pictures(settings.remote_pictures, settings.remote_hosts, most=settings.max_pictures)
     app.state.health = Health(models, settings.hang)
     app.state.metrics = Metrics(lambda: models.loaded)
     faults.install(app)

@@ -1,8 +1,8 @@
 """Who may ask what. Everything is refused that is not allowed.
 
-Decided on the path alone, never on what a client calls the server. A browser that was led to a name of
-somebody else (DNS rebinding) or that sends what another page made up (cross-site requests) is refused by Host,
-Origin, Sec-Fetch-Site and Content-Type; see docs/operate.md.
+Decided on the path alone, never on what a client calls the server. A browser that was led here by a name of
+somebody else (DNS rebinding), or that sends what another page made up (cross-site requests), is refused by
+Host, Origin, Sec-Fetch-Site and Content-Type; see docs/operate.md.
 """
 
 from __future__ import annotations

@@ -20,20 +20,24 @@ from .answering import Answering
 from .messages_wire import Conversation, MessagesRequest, conversation, functions
 from .presence import attended
 from .schemas import calls_schema, checked
+from .shapes import AnthropicFaulty
 from .sse import EventStream, event
-from .tools import CallReader, Part
+from .tools import CallReader, Part, parts
 
 router = APIRouter(tags=["Anthropic"])
 REASONS = {"stop": "end_turn", "length": "max_tokens", "context_full": "max_tokens"}
 
 
-@router.post("/v1/messages", responses={200: {"content": {"text/event-stream": {}}}})
+@router.post(
+    "/v1/messages",
+    responses=faults.documented({200: {"content": {"text/event-stream": {}}}}, AnthropicFaulty),
+)
 async def messages(request: Request, asked: MessagesRequest) -> Response:
     """Answer a conversation, as Anthropic's API does."""
     return await attended(request, _answer(request, asked))
 
 
-@router.post("/v1/messages/count_tokens")
+@router.post("/v1/messages/count_tokens", responses=faults.documented(shape=AnthropicFaulty))
 async def count_tokens(request: Request, asked: Conversation) -> Response:
     """How many tokens the prompt of a conversation has."""
     return await attended(request, _count(request, asked))
@@ -51,7 +55,7 @@ async def _answer(request: Request, asked: MessagesRequest) -> Response:
     order = Order(_sampling(asked), asked.max_tokens, asked.stop_sequences or (), _schema(asked))
     order = asking.limited(request, order, asked.max_tokens)
     prompt = await _prompt(request, model, asked)
-    caller = asking.caller(request, asked.metadata.user_id if asked.metadata else None, None)
+    caller = asking.caller(request, asked.metadata.user_id if asked.metadata else None, asked.cache_salt)
     answering = await Answering.begin(model, [prompt], [order], caller)
     reader = CallReader(names, _several(asked), forced) if _told(asked) else None
     head = {
@@ -114,7 +118,7 @@ def _sampling(asked: MessagesRequest) -> Sampling:
     top_k = None if asked.top_k is None else max(asked.top_k, 0)
     given = {"temperature": asked.temperature, "top_p": asked.top_p, "top_k": top_k}
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return Sampling(seed=secrets.randbits(53), **said)
+    return Sampling(seed=secrets.randbits(53) if asked.seed is None else asked.seed, **said)
 
 
 class Blocks:
@@ -129,7 +133,7 @@ class Blocks:
     def take(self, piece: Piece) -> list[dict[str, Any]]:
         """The events that tell of a piece."""
         told: list[dict[str, Any]] = []
-        for part in self._parts(piece):
+        for part in parts(self._reader, piece):
             told += self._grow(part)
         return told + (self._close() if piece.finish_reason is not None else [])
 
@@ -148,12 +152,6 @@ class Blocks:
             {**block, "input": _object(block["input"])} if block["type"] == "tool_use" else block
             for block in self.blocks
         ]
-
-    def _parts(self, piece: Piece) -> list[Part]:
-        if self._reader is None:
-            return [piece.text] if piece.text else []
-        last = self._reader.finish if piece.finish_reason is not None else list
-        return [*self._reader.push(piece.text), *last()]
 
     def _grow(self, part: Part) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []

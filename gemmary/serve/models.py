@@ -222,8 +222,11 @@ def _state(place: Place, default: bool) -> dict[str, Any]:
     if place.model is None or (scheduler := place.model.scheduler) is None:
         return state
     used, total = scheduler.pages.counts
-    memory = {"weights": place.size.weights if place.size else None,
-              "pages_used": scheduler.pages.bytes_used, "pages_total": scheduler.pages.bytes_total}  # fmt: skip
+    memory = {
+        "weights": place.size.weights if place.size else None,
+        "pages_used": scheduler.pages.bytes_used,
+        "pages_total": scheduler.pages.bytes_total,
+    }
     return state | {
         "since": int(place.since), "idle_seconds": round(time.monotonic() - place.used, 1),
         "context": place.model.context, "memory": memory, "pages": {"used": used, "total": total},

@@ -112,12 +112,12 @@ class Pictures:
         self,
         allowed: bool = False,
         hosts: Collection[str] = (),
-        most: int = 16,
         resolve: Resolve = resolved,
         ports: Collection[int] = tuple(PORTS.values()),
         reachable: Callable[[str], bool] = public,
+        most: int = 16,
     ) -> None:
-        """`hosts`: the only ones to be asked; none: any. `most`: of a request. The others are for tests."""
+        """`hosts`: the only ones to be asked; none: any. `most`: in a request. The others are for tests."""
         self._most = most
         self._allowed, self._hosts, self._ports = allowed, frozenset(hosts), frozenset(ports)
         self._resolve, self._reachable = resolve, reachable
@@ -164,8 +164,8 @@ async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pla
     named = host if place.port == PORTS[place.scheme] else f"{host}:{place.port}"
     headers = [("Host", named), ("Accept", "image/*"), ("Accept-Encoding", "identity"),
                ("Connection", "close")]  # fmt: skip
-    for event in (h11.Request(method="GET", target=place.target, headers=headers), h11.EndOfMessage()):
-        writer.write(http.send(event) or b"")
+    writer.write(http.send(h11.Request(method="GET", target=place.target, headers=headers)) or b"")
+    http.send(h11.EndOfMessage())
     body = bytearray()
     while True:
         event = http.next_event()

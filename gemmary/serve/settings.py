@@ -225,7 +225,8 @@ def _keys_in(path: Path | None) -> list[str]:
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys or any(not KEY.fullmatch(key) for key in keys):
         raise SettingsError(
-            f"api_key_file: {path} must have a key on each line: 8 to 512 letters, digits and signs, no blanks"
+            f"api_key_file: {path} must have a key on each line: 8 to 512 letters, digits and signs, "
+            "no blanks"
         )
     return keys
 

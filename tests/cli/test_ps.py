@@ -15,7 +15,8 @@ from gemmary.cli import app
 from gemmary.cli.ps import ServerError, fetch
 
 STATES: list[dict[str, Any]] = [
-    {"id": "4b", "default": True, "status": {"value": "loaded"}, "since": 0, "idle_seconds": 1.0, "context": 8192,
+    {"id": "4b", "default": True, "status": {"value": "loaded"}, "since": 0, "idle_seconds": 1.0,
+     "context": 8192,
      "memory": {"weights": 2_500_000_000, "pages_used": 5_000_000, "pages_total": 1_073_000_000},
      "pages": {"used": 1, "total": 9}, "running": 3, "waiting": 2, "streams": 8},
     {"id": "evil\x1b[31m", "default": False, "status": {"value": "unloaded"}},
@@ -84,5 +85,5 @@ def test_another_program_answers(url: str, body: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "ftp://x", "file:///etc/passwd"])
 def test_nobody_answers(url: str) -> None:
-    with pytest.raises(ServerError, match="gemmary serve|no address"):
+    with pytest.raises(ServerError, match=r"gemmary serve|no address"):
         fetch(url, "")

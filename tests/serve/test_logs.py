@@ -37,11 +37,14 @@ def ask_all(url: str) -> None:
     text = {"messages": [{"role": "user", "content": CANARY}], "max_tokens": 2}
     seen = {"type": "image_url", "image_url": {"url": PICTURE}}
     key = {"authorization": f"Bearer {KEY}"}
-    for body in (text, {**text, CANARY: 1}, {**text, "stop": CANARY}, {**text, "user": CANARY}, {**text, "model": CANARY},
-                 {"messages": [{"role": "user", "content": [seen]}]}, {**text, "response_format": {"type": CANARY}},
-                 {**text, "stream": True}):  # fmt: skip
-        HTTP.post(url + CHAT, json=body, headers=key, timeout=60)
-    HTTP.post(url + CHAT, content=f"{{{CANARY}".encode(), headers={**key, "content-type": "application/json"})
+    changes: list[dict[str, Any]] = [
+        {}, {CANARY: 1}, {"stop": CANARY}, {"user": CANARY}, {"model": CANARY}, {"stream": True},
+        {"messages": [{"role": "user", "content": [seen]}]}, {"response_format": {"type": CANARY}},
+    ]  # fmt: skip
+    for change in changes:
+        HTTP.post(url + CHAT, json=text | change, headers=key)
+    broken = {**key, "content-type": "application/json"}
+    HTTP.post(url + CHAT, content=f"{{{CANARY}".encode(), headers=broken)
     HTTP.get(f"{url}/{CANARY}?q={CANARY}", headers=key)
     HTTP.get(f"{url}/v1/models/{CANARY}?q={CANARY}", headers=key)
     HTTP.get(f"{url}/v1/models", headers={"authorization": f"Bearer {OTHER}"})

@@ -15,6 +15,9 @@ from tests.serve.asked import application, client
 from tests.serve.whole import HTTP, served
 
 CHAT = "/v1/chat/completions"
+HISTOGRAMS = ("time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds",
+              "request_prefill_time_seconds", "request_decode_time_seconds", "request_prompt_tokens",
+              "request_generation_tokens")  # fmt: skip
 LONG = "Tell me how to list the contents of a tar archive, step by step, please: " * 3
 
 
@@ -70,9 +73,7 @@ def test_numbers_change_as_they_should(base: str) -> None:
         assert grown(prefix + "prefix_cache_hits_total") == cached
         assert grown(prefix + "generation_tokens_total") == made
         assert grown(prefix + "request_success_total", finished_reason="length") == 2
-        for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds",
-                     "request_prompt_tokens", "request_generation_tokens", "request_prefill_time_seconds",
-                     "request_decode_time_seconds"):  # fmt: skip
+        for name in HISTOGRAMS:
             assert grown(f"{prefix}{name}_count") == 2, name
         assert grown(prefix + "inter_token_latency_seconds_count") == made - 2
         assert 0 < of(after, prefix + "kv_cache_usage_perc") < 1
@@ -87,13 +88,13 @@ def test_running_and_waiting_are_told(base: str) -> None:
     async def asking() -> None:
         async with httpx.AsyncClient(base_url=base, timeout=60) as http:
             answers = [asyncio.ensure_future(http.post(CHAT, json=body(LONG, 200, n=1))) for _ in range(8)]
-            most = 0.0, 0.0
-            while not any(answer.done() for answer in answers) and not all(most):
+            running = waiting = 0.0
+            while not any(answer.done() for answer in answers) and not (running and waiting):
                 found = numbers((await http.get("/metrics")).text)
-                most = tuple(max(pair) for pair in zip(most, (  # type: ignore[assignment]
-                    of(found, "gemmary_num_requests_running"), of(found, "vllm:num_requests_waiting")), strict=True))  # fmt: skip
+                running = max(running, of(found, "gemmary_num_requests_running"))
+                waiting = max(waiting, of(found, "vllm:num_requests_waiting"))
             await asyncio.gather(*answers)
-            assert most[0] >= 1 and most[1] >= 1  # four streams, eight who ask
+            assert running >= 1 and waiting >= 1  # four streams, eight who ask
             found = numbers((await http.get("/metrics")).text)
             assert of(found, "gemmary_num_requests_running") == of(found, "vllm:num_requests_waiting") == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import select
@@ -156,51 +157,67 @@ def drained(server: Server) -> None:
     assert not server.server_state.connections
 
 
+START = (
+    b"POST %b HTTP/1.1\r\nHost: %b\r\nX-Api-Key: wrong-key-00\r\nContent-Type: application/json\r\n%b\r\n%b"
+)
+PATHS = [b"/v1/models", b"/tokenize", b"//health", b"http://x/health", b"/health/..%2fmetrics", b"*", b"/%00",
+         b"/" + b"a" * 9000, b"/\xff"]  # fmt: skip
+HOSTS = [
+    b"localhost",
+    b"localhost/health",
+    b"x/health?",
+    b"",
+    b"evil",
+    b"localhost\r\nHost: evil",
+    b"127.0.0.1:80:80",
+]
+LENGTHS = [
+    b"Content-Length: 15\r\n",
+    b"Content-Length: 15\r\nContent-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    b"Transfer-Encoding: xchunked\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: 99999999999999999999\r\n",
+    b"Content-Length : 15\r\n",
+    b"X: " + b"y" * 100_000 + b"\r\n",
+    b"".join(b"X-%d: 1\r\n" % i for i in range(3000)),
+    b" folded: 1\r\n",
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\n",
+    b"Expect: 100-continue\r\nContent-Length: 15\r\n",
+]
+HIDDEN = b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BODIES = [BODY, b"5\r\nhello\r\n0\r\n\r\n", b"fffffffffffffffff\r\nx", b"-1\r\n", b"", HIDDEN]
+
+
 def mutated(seed: int) -> bytes:
     """A request with some things wrong with it."""
     chance = random.Random(seed)
-    data = bytearray(
-        b"POST %b HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer wrong-key-00\r\nContent-Type: application/json\r\n%b\r\n%b"
-        % (
-            chance.choice([b"/v1/models", b"/tokenize", b"//health", b"http://x/health", b"/health/..%2fmetrics", b"*", b"/" + b"a" * 9000, b"/%00", b"/\xff"]),
-            chance.choice([b"localhost", b"localhost/health", b"x/health?", b"", b"evil", b"localhost\r\nHost: evil", b"127.0.0.1:80:80"]),
-            chance.choice([b"Content-Length: 15\r\n", b"Content-Length: 15\r\nContent-Length: 5\r\n", b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", b"Transfer-Encoding: xchunked\r\n", b"Content-Length: -1\r\n", b"Content-Length: 99999999999999999999\r\n", b"Transfer-Encoding: chunked\r\n", b"X: " + b"y" * 100_000 + b"\r\n", b"".join(b"X-%d: 1\r\n" % i for i in range(3000)), b"Content-Length : 15\r\n", b" folded: 1\r\n", b"Upgrade: websocket\r\nConnection: Upgrade\r\n", b"Expect: 100-continue\r\nContent-Length: 15\r\n"]),
-            chance.choice([BODY, b"5\r\nhello\r\n0\r\n\r\n", b"fffffffffffffffff\r\nx", b"-1\r\n", b"", b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"]),
-        )
-    )  # fmt: skip
+    data = bytearray(START % tuple(chance.choice(parts) for parts in (PATHS, HOSTS, LENGTHS, BODIES)))
     for _ in range(chance.choice([0, 0, 1, 3])):
-        place = chance.randrange(min(len(data), 400))
-        data[place : place + chance.choice([0, 1, 2])] = bytes(
-            chance.randrange(256) for _ in range(chance.choice([0, 1, 2]))
-        )
+        place, gone = chance.randrange(min(len(data), 400)), chance.randrange(3)
+        data[place : place + gone] = chance.randbytes(chance.randrange(3))
     return bytes(data)
 
 
 def sweep(bundled: gemmary.Model, seeds: range) -> None:
     """Nothing gets in, nothing falls over."""
     answers = 0
-    with served(
-        bundled, **{**QUICK, "connections": 4096, "header_time": 0.3, "body_time": 0.3}, api_key=(KEY,)
-    ) as (url, _):
+    quick = QUICK | {"connections": 4096, "header_time": 0.3, "body_time": 0.3}
+    with served(bundled, **quick, api_key=(KEY,)) as (url, _):
         address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
         for first in range(seeds.start, seeds.stop, 50):
-            batch = [
-                socket.create_connection(address, timeout=60)
-                for _ in range(first, min(first + 50, seeds.stop))
-            ]
-            for number, connection in enumerate(batch, first):
-                try:
+            numbers = range(first, min(first + 50, seeds.stop))
+            batch = [socket.create_connection(address, timeout=60) for _ in numbers]
+            for number, connection in zip(numbers, batch, strict=True):
+                with contextlib.suppress(OSError):  # refused before all was sent
                     connection.sendall(mutated(number))
                     connection.shutdown(socket.SHUT_WR)
-                except OSError:
-                    continue  # refused before all was sent
-            for number, connection in enumerate(batch, first):
+            for number, connection in zip(numbers, batch, strict=True):
                 answer = rest(connection)
                 statuses = re.findall(rb"^HTTP/1\.1 (\d+)", answer, re.MULTILINE)
-                assert all(400 <= int(status) < 500 or status == b"100" for status in statuses), (
-                    number,
-                    answer[:300],
-                )
+                refused = [400 <= int(status) < 500 or status == b"100" for status in statuses]
+                assert all(refused), (number, answer[:300])
                 answers += len(statuses)
                 connection.close()
         assert httpx.get(f"{url}/health").json() == {"status": "ok"}

@@ -60,7 +60,7 @@ def test_the_environment_names_the_file_and_splits_at_commas(
     ],
 )  # fmt: skip
 def test_a_file_is_read_strictly(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(SettingsError, match="serve.toml") as fault:
+    with pytest.raises(SettingsError, match=r"serve\.toml") as fault:
         read({"config": written(tmp_path, text)})
     assert said in str(fault.value)
 

@@ -1,12 +1,14 @@
-"""SIGTERM and SIGINT: what answers ends, what is new is refused, the port is free again, the status is right."""
+"""SIGTERM and SIGINT: answers end, what is new is refused, the port is free again, the status is right."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -46,8 +48,7 @@ class Streams:
 
 
 def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.long
@@ -172,10 +173,8 @@ def test_killed_and_started_again_on_the_same_port() -> None:
 
 
 def _ignore(url: str) -> None:
-    try:
+    with contextlib.suppress(httpx.TransportError):
         httpx.post(url + CHAT, json=LONG, timeout=60)
-    except httpx.TransportError:
-        pass
 
 
 @pytest.mark.long
@@ -194,9 +193,8 @@ def test_a_port_that_is_taken() -> None:
 def test_only_the_configured_address_is_listened_on() -> None:
     with Process("--port", "0") as process:
         port = int(process.url().rsplit(":", 1)[1])
-        listening = [
-            line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/{process.pid}/net/{name}")
-        ]
+        tables = [Path(f"/proc/{process.pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+        listening = [line.split() for table in tables for line in table.splitlines()]
         own = {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{process.pid}/fd")}
         addresses = [words[1] for words in listening if words[3] == "0A" and f"socket:[{words[9]}]" in own]
         assert addresses == [f"0100007F:{port:04X}"]
