@@ -75,12 +75,9 @@ def test_a_path_is_decided_on_whatever_the_host_says(bundled: gemmary.Model) -> 
 
 
 GOOD = ["localhost", "LOCALHOST:1", "127.0.0.1:9000", "127.1.2.3", "[::1]:8000", "a.example", "A.Example:443"]
-BAD = (
-    """evil.example localhost.evil.example 127.0.0.1.evil.example localhost. a.example. 127.1 2130706433
+BAD = """evil.example localhost.evil.example 127.0.0.1.evil.example localhost. a.example. 127.1 2130706433
     0x7f.0.0.1 127.0.0.01 user@localhost localhost: localhost:x localhost:123456 [::1 [::ffff:8.8.8.8] 8.8.8.8
-    192.168.1.5 localhost,evil.example localhost/health? [localhost]""".split()
-    + ["", "localhost evil"]
-)
+    192.168.1.5 localhost,evil.example localhost/health? [localhost]"""
 
 
 @pytest.mark.parametrize("host", GOOD)
@@ -89,7 +86,7 @@ def test_own_names(bundled: gemmary.Model, host: str) -> None:
     assert ask(app, "GET", "/health", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", BAD)
+@pytest.mark.parametrize("host", ["", "localhost evil", *BAD.split()])
 def test_names_of_others(bundled: gemmary.Model, host: str) -> None:
     app = application(bundled, hosts=("a.example",))
     answer = ask(app, "POST", CHAT, json=ASK, headers={"host": host})
@@ -143,10 +140,19 @@ def test_preflight(bundled: gemmary.Model) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "status"),
-    [("application/json", 200), ("application/json; charset=utf-8", 200), ("Application/JSON", 200),
-     ("text/plain", 415), ("application/x-www-form-urlencoded", 415),
-     ("multipart/form-data; boundary=x", 415), ("application/jsonx", 415), ("text/plain; application/json", 415), ("", 415), (None, 415)],
-)  # fmt: skip
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("Application/JSON", 200),
+        ("text/plain", 415),
+        ("text/plain; application/json", 415),
+        ("application/jsonx", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("", 415),
+        (None, 415),
+    ],
+)
 def test_only_json(bundled: gemmary.Model, kind: str | None, status: int) -> None:
     headers = {} if kind is None else {"content-type": kind}
     app = application(bundled)

@@ -45,7 +45,7 @@ def sent(url: str, body: dict[str, Any]) -> socket.socket:
     connection = socket.create_connection((place.hostname, place.port or 80))
     lines = (
         f"POST {PATH} HTTP/1.1",
-        "Host: x",
+        "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {len(data)}",
     )
