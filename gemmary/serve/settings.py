@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     )
     remote_pictures: bool = Field(default=False, description="Fetch pictures that a message names by a URL.")
     remote_hosts: Annotated[frozenset[str], NoDecode] = Field(
-        frozenset(), description="Fetch from this host only; may be repeated. None: any."
+        default=frozenset(), description="Fetch from this host only; may be repeated. None: any."
     )
 
     header_time: float = Field(default=10.0, gt=0, description="Seconds for the headers of a request.")
