@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GemmaryError, PromptError
+from ..errors import PromptError
 from ..inputs.tokenizer import Tokenizer
 
 MAX_SCHEMA = 1 << 18  # characters
+TOO_HARD = "the schema is too hard to follow: make it simpler"
+
+
+class SchemaError(PromptError):
+    """A JSON schema that cannot be followed."""
 
 
 class _Vocabulary:
@@ -41,7 +46,7 @@ class Schemas:
         self._lock = threading.Lock()
 
     def constraint(self, schema: Mapping[str, Any] | str) -> SchemaConstraint:
-        """A fresh constraint. PromptError: llguidance is missing, or the schema cannot be used."""
+        """A fresh constraint. PromptError: llguidance is missing; SchemaError: the schema cannot be used."""
         try:
             import llguidance
         except ImportError:
@@ -54,11 +59,13 @@ class Schemas:
             translate = llguidance.LLMatcher.grammar_from_json_schema
             grammar = translate(text, overrides={"whitespace_flexible": False})
         except ValueError as fault:
-            raise PromptError(f"this JSON schema cannot be used: {fault}") from None
+            raise SchemaError(f"this JSON schema cannot be used: {_short(fault)}") from None
         matcher = llguidance.LLMatcher(self._vocabulary(llguidance), grammar, log_level=0)
         if matcher.is_error():
-            raise PromptError(f"this JSON schema cannot be used: {matcher.get_error()}")
-        return SchemaConstraint(matcher, self._vocab)
+            raise SchemaError(f"this JSON schema cannot be used: {_short(matcher.get_error())}")
+        constraint = SchemaConstraint(matcher, self._vocab)
+        constraint.allowed()  # what is wrong at the start is said now, not in the engine
+        return constraint
 
     def _vocabulary(self, llguidance: Any) -> Any:
         with self._lock:
@@ -92,7 +99,12 @@ class SchemaConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise GemmaryError(f"the schema became too hard to follow: {self._matcher.get_error()[:200]}")
+            raise SchemaError(TOO_HARD)  # the matcher's own words quote the answer
+
+
+def _short(fault: object) -> str:
+    """The first line of an error of llguidance; what follows is its inner state."""
+    return str(fault).partition("\n")[0][:200]
 
 
 def _json(schema: object) -> str:
@@ -100,7 +112,7 @@ def _json(schema: object) -> str:
         try:
             schema = json.dumps(dict(schema), allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            raise PromptError("the schema must be plain JSON") from None
+            raise SchemaError("the schema must be plain JSON") from None
     if not isinstance(schema, str) or len(schema) > MAX_SCHEMA:
-        raise PromptError(f"the schema must be an object, or JSON text of at most {MAX_SCHEMA:,} characters")
+        raise SchemaError(f"the schema must be an object, or JSON text of at most {MAX_SCHEMA:,} characters")
     return schema

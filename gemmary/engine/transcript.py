@@ -33,6 +33,11 @@ class Transcript:
         """Whether a stop string came up: nothing behind it counts."""
         return self._stop.found is not None
 
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop string that came up."""
+        return self._stop.found
+
     def push(self, draw: Draw) -> Piece | None:
         """Take a draw: what there is to show now, if anything. The last draw's text is for `finish`."""
         self._ids.append(draw.id)

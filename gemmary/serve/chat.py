@@ -2,101 +2,234 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from ..engine.model import Model
 from ..engine.options import Order
-from ..engine.reply import Piece, Timings, Usage
-from ..engine.sampling import Sampling
-from .answering import Answering, begin
-from .faults import status
+from ..engine.reply import Piece, TokenLogprob, Usage
+from . import asking, faults
+from .answering import Answering, orders
+from .presence import attended
+from .schemas import calls_schema, checked
+from .shapes import Call, ChatAnswer, ChatChoice, progress, spent, used
 from .sse import DONE, EventStream, event
-from .wire import ChatRequest
+from .tools import CallReader, Part
+from .wire import ChatRequest, NamedChoice, ObjectFormat, SchemaFormat
 
-router = APIRouter()
+router = APIRouter(tags=["OpenAI"])
+LOWEST = -9999.0  # a log-probability that stands for nothing at all
+REASONS = {"context_full": "length"}
 
 
-@router.post("/v1/chat/completions")
+@router.post(
+    "/v1/chat/completions",
+    response_model=ChatAnswer,
+    responses=faults.documented({200: {"content": {"text/event-stream": {}}}}),
+)
 async def chat(request: Request, asked: ChatRequest) -> Response:
-    """Answer a conversation."""
-    models, settings = request.app.state.models, request.app.state.settings
-    model = models.find(asked.model)
-    prompt = await asyncio.to_thread(model.prompt, asked.messages)
-    answering = await begin(model, prompt, _order(asked), asked.user or "")
+    """Answer a conversation. With `stream`, as events that end with [DONE]."""
+    return await attended(request, _chat(request, asked))
+
+
+async def _chat(request: Request, asked: ChatRequest) -> Response:
+    state = request.app.state
+    model: Model = state.models.find(asked.model)
+    forced, order = forced_calls(asked), _order(asked)
+    tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
+    told = tools if asked.tool_choice != "none" else []
+    messages = [message.model_dump(exclude_none=True) for message in asked.messages]
+    prompt = await asking.prompt(
+        model, messages, state.pictures, told or None, bool(asked.pan_and_scan), asked.tiles
+    )
+    caller = asking.caller(request, asked.user, asked.cache_salt)
+    answering = await Answering.begin(model, [prompt], orders(order, asked.n or 1), caller)
+    names = [tool["function"]["name"] for tool in told]
+    several = asked.parallel_tool_calls is not False
+    choices = [
+        Choice(i, model, CallReader(names, several, forced) if names else None, bool(asked.logprobs))
+        for i in range(asked.n or 1)
+    ]
     head = {
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "created": int(time.time()),
-        "model": asked.model or models.default,
+        "model": asked.model or state.models.default,
     }
     if asked.stream:
-        return EventStream(_events(head, answering, asked), settings.keep_alive, settings.stall)
-    reply = await answering.reply()
-    choice = {"index": 0, "message": reply.message, "logprobs": None, "finish_reason": reply.finish_reason}
-    return JSONResponse(
-        {**head, "object": "chat.completion", "choices": [choice], "usage": usage(reply.usage),
-         "timings": timings(reply.timings)}
+        events = _events(head, answering, choices, asked)
+        return EventStream(events, state.settings.keep_alive, state.settings.stall)
+    return JSONResponse(await _whole(head, answering, choices))
+
+
+def forced_calls(asked: ChatRequest) -> bool:
+    """Whether the answer must be calls. RefusedError where the fields contradict each other."""
+    named = isinstance(asked.tool_choice, NamedChoice)
+    forced = named or asked.tool_choice == "required"
+    known = {tool.function.name for tool in asked.tools or ()}
+    refuse = asking.refuse
+    refuse(forced and not known, "needs tools", "tool_choice")
+    refuse(len(known) < len(asked.tools or ()), "two functions have the same name", "tools")
+    refuse(
+        isinstance(asked.tool_choice, NamedChoice) and asked.tool_choice.function.name not in known,
+        "names a function that is not among the tools", "tool_choice",
     )  # fmt: skip
+    limited = isinstance(asked.response_format, ObjectFormat | SchemaFormat)
+    refuse(
+        limited and known and asked.tool_choice != "none",
+        'does not go together with tools: say tool_choice "none"', "response_format",
+    )  # fmt: skip
+    refuse(asked.top_logprobs is not None and not asked.logprobs, "needs logprobs: true", "top_logprobs")
+    return forced
 
 
 def _order(asked: ChatRequest) -> Order:
-    sampling = Sampling(
-        temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p, min_p=asked.min_p,
-        seed=secrets.randbits(63) if asked.seed is None else asked.seed,
-    )  # fmt: skip
-    stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
-    return Order(sampling, asked.max_completion_tokens or asked.max_tokens, stop)
+    logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
+    longest = asked.max_completion_tokens or asked.max_tokens
+    return Order(asking.sampling(asked, logprobs), longest, asking.stops(asked), _schema(asked))
+
+
+def _schema(asked: ChatRequest) -> Mapping[str, Any] | None:
+    """The schema that the answer is held to."""
+    form, choice = asked.response_format, asked.tool_choice
+    if isinstance(form, SchemaFormat):
+        return checked(form.json_schema.json_schema)
+    if isinstance(form, ObjectFormat):
+        return {"type": "object"}
+    if choice != "required" and not isinstance(choice, NamedChoice):
+        return None
+    functions = [
+        tool.function.model_dump(exclude_none=True)
+        for tool in asked.tools or ()
+        if choice == "required" or tool.function.name == choice.function.name
+    ]
+    return calls_schema(functions, asked.parallel_tool_calls is not False)
+
+
+class Choice:
+    """One of the n answers: its pieces -> deltas, and in the end the whole of it."""
+
+    def __init__(self, index: int, model: Model, reader: CallReader | None, logprobs: bool) -> None:
+        self.index = index
+        self._bytes, self._reader = model.tokenizer.piece_bytes, reader
+        self._text = ""
+        self._calls: list[Call] = []
+        self._logprobs: list[dict[str, Any]] | None = [] if logprobs else None
+        self._reason = ""
+
+    def take(self, piece: Piece) -> list[dict[str, Any]]:
+        """What a stream tells of a piece: choices of chunks. The last one has a finish_reason."""
+        deltas = [self._delta(part) for part in self._parts(piece)]
+        told = [self._chunk(delta) for delta in deltas]
+        if piece.logprobs:
+            told = told or [self._chunk({})]
+            told[0]["logprobs"] = self._content([self._logprob(entry) for entry in piece.logprobs])
+        if piece.finish_reason is not None:
+            called = piece.finish_reason == "stop" and self._reader is not None and self._reader.called
+            self._reason = "tool_calls" if called else REASONS.get(piece.finish_reason, piece.finish_reason)
+            told.append(self._chunk({}, self._reason))
+        return told
+
+    def first(self) -> dict[str, Any]:
+        """What a stream tells first."""
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def whole(self) -> ChatChoice:
+        """The whole answer, after its last piece."""
+        logprobs = None if self._logprobs is None else {"content": self._logprobs, "refusal": None}
+        answer: ChatChoice = {
+            "index": self.index,
+            "message": {"role": "assistant", "content": self._text, "refusal": None},
+            "logprobs": logprobs,
+            "finish_reason": self._reason,
+        }
+        if self._calls:
+            answer["message"]["content"] = self._text.strip() or None
+            answer["message"]["tool_calls"] = self._calls
+        return answer
+
+    def _parts(self, piece: Piece) -> list[Part]:
+        if self._reader is None:
+            return [piece.text] if piece.text else []
+        last = self._reader.finish if piece.finish_reason is not None else list
+        return [*self._reader.push(piece.text), *last()]
+
+    def _delta(self, part: Part) -> dict[str, Any]:
+        if isinstance(part, str):
+            self._text += part
+            return {"content": part}
+        if part.name:
+            function = {"name": part.name, "arguments": part.arguments}
+            self._calls.append(
+                {"id": part.id, "type": "function",
+                 "function": {"name": part.name, "arguments": part.arguments}}
+            )  # fmt: skip
+            call = {"index": part.index, "id": part.id, "type": "function", "function": function}
+        else:
+            self._calls[part.index]["function"]["arguments"] += part.arguments
+            call = {"index": part.index, "function": {"arguments": part.arguments}}
+        return {"tool_calls": [call]}
+
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+    def _content(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        if self._logprobs is not None:
+            self._logprobs += entries
+        return {"content": entries, "refusal": None}
+
+    def _logprob(self, entry: TokenLogprob) -> dict[str, Any]:
+        top = [self._token(*alternative) for alternative in entry.top]
+        return {**self._token(entry.id, entry.text, entry.logprob), "top_logprobs": top}
+
+    def _token(self, token: int, text: str, logprob: float) -> dict[str, Any]:
+        return {"token": text, "bytes": list(self._bytes(token)), "logprob": max(logprob, LOWEST)}
+
+
+async def _whole(head: dict[str, Any], answering: Answering, choices: list[Choice]) -> dict[str, Any]:
+    usages, timings = {}, {}
+    async for index, told in answering.events():
+        if isinstance(told, Piece):
+            choices[index].take(told)
+            if told.usage is not None and told.timings is not None:
+                usages[index], timings[index] = told.usage, told.timings
+    return {
+        **head,
+        "object": "chat.completion",
+        "choices": [choice.whole() for choice in choices],
+        "usage": used([usages[index] for index in sorted(usages)]),
+        "timings": spent(timings[0]),
+    }
 
 
 async def _events(
-    head: dict[str, Any], answering: Answering, asked: ChatRequest
+    head: dict[str, Any], answering: Answering, choices: list[Choice], asked: ChatRequest
 ) -> AsyncGenerator[bytes, None]:
     head = {**head, "object": "chat.completion.chunk"}
-
-    def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-        return {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]}
-
-    yield event(chunk({"role": "assistant", "content": ""}))
-    pieces = answering.events()
+    usages: dict[int, Usage] = {}
+    told = answering.events()
     try:
-        async for piece in pieces:
-            if not isinstance(piece, Piece):
+        for choice in choices:
+            yield event({**head, "choices": [choice.first()]})
+        async for index, news in told:
+            if not isinstance(news, Piece):
+                if asked.return_progress:
+                    yield event({**head, "choices": [], "prompt_progress": progress(news)})
                 continue
-            if piece.text:
-                yield event(chunk({"content": piece.text}))
-            if piece.usage is not None and piece.timings is not None:
-                yield event({**chunk({}, piece.finish_reason), "timings": timings(piece.timings)})
-                if asked.stream_options is not None and asked.stream_options.include_usage:
-                    yield event({**head, "choices": [], "usage": usage(piece.usage)})
+            for chunk in choices[index].take(news):
+                more = {}
+                if chunk["finish_reason"] is not None and news.usage and news.timings:
+                    usages[index] = news.usage
+                    more = {"timings": spent(news.timings)}
+                yield event({**head, "choices": [chunk], **more})
+        if asked.stream_options is not None and asked.stream_options.include_usage:
+            yield event({**head, "choices": [], "usage": used([usages[i] for i in sorted(usages)])})
     except Exception as fault:
-        yield event(status(fault)[1])
+        yield event(faults.body(*faults.told(fault)))
     finally:
-        await pieces.aclose()
+        await told.aclose()
     yield DONE
-
-
-def usage(used: Usage) -> dict[str, Any]:
-    """Token counts as OpenAI's API writes them."""
-    return {
-        "prompt_tokens": used.prompt_tokens,
-        "completion_tokens": used.completion_tokens,
-        "total_tokens": used.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": used.cached_tokens},
-    }
-
-
-def timings(spent: Timings) -> dict[str, Any]:
-    """Seconds and speeds, as llama.cpp's server names them."""
-    return {
-        "prompt_n": spent.prefill_tokens,
-        "prompt_ms": spent.prefill * 1e3,
-        "prompt_per_second": spent.prefill_speed,
-        "predicted_n": spent.decode_tokens,
-        "predicted_ms": spent.decode * 1e3,
-        "predicted_per_second": spent.decode_speed,
-    }

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from . import exporting
+from . import exporting, faults
 from .exporting import File, Hash, Id, Said, Strict, System, Title, Values
 from .history import History
 from .historyfile import HistoryError
@@ -168,5 +168,5 @@ def export(request: Request, id: Place, form: Literal["json", "markdown"] = "jso
 async def refused(request: Request, error: Exception) -> JSONResponse:
     """A HistoryError in the shape of the other errors."""
     status = error.status if isinstance(error, HistoryError) else 500
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse({"error": {"message": str(error), "type": kind, "param": None, "code": "history"}}, status)
+    kind = faults.INVALID if status < 500 else "server_error"
+    return faults.answer(request.url.path, str(error), faults.Kind(status, kind, "history"))

@@ -1,60 +1,182 @@
-"""Exceptions -> errors in OpenAI's shape."""
+"""Exceptions -> errors in the shape of OpenAI's API, or of Anthropic's below /v1/messages.
+
+Sentences are fixed, or tell numbers and names of fields: none quotes what a client sent as its prompt.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from ..engine.line import QueueFullError
+from ..engine.sampling import NotFiniteError
+from ..engine.schema import SchemaError
 from ..errors import ContextFullError, GemmaryError, ImageError, MemoryBudgetError, PromptError
+from .answering import EndedError
 from .models import UnknownModelError
+from .presence import InternalError, report
+from .shapes import Faulty
 
-INTERNAL = "something went wrong in the server: its log says more"
+ANTHROPIC = "/v1/messages"
+RETRY_AFTER = "1"  # seconds
+BAD_JSON = "the body is not JSON that can be read"
+INVALID = "invalid_request_error"
+SENTENCES = {
+    404: "nothing is here: GET /docs lists what is",
+    405: "this address does not take this method: GET /docs lists what it takes",
+}
+ANTHROPIC_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 
 
-def body(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+class RefusedError(PromptError):
+    """A request that is refused for one of its fields."""
+
+    def __init__(self, message: str, param: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param, self.code = param, code
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a fault is told."""
+
+    status: int
+    type: str = INVALID
+    code: str | None = None
+    param: str | None = None
+
+
+# The first that fits counts.
+KINDS: Sequence[tuple[type[Exception], Kind]] = (
+    (UnknownModelError, Kind(404, INVALID, "model_not_found", "model")),
+    (QueueFullError, Kind(429, "rate_limit_error", "queue_full")),
+    (ContextFullError, Kind(400, INVALID, "context_length_exceeded", "messages")),
+    (SchemaError, Kind(422, INVALID, "invalid_schema")),
+    (ImageError, Kind(422, INVALID, "invalid_image")),
+    (PromptError, Kind(400)),
+    (MemoryBudgetError, Kind(503, "server_error", "out_of_memory")),
+    (EndedError, Kind(503, "server_error", "ended")),
+    (NotFiniteError, Kind(500, "server_error", "not_finite")),
+    (GemmaryError, Kind(500, "server_error")),
+)
+
+
+def kind_of(fault: Exception) -> Kind:
+    """How `fault` is told."""
+    if isinstance(fault, RefusedError):
+        return Kind(400, INVALID, fault.code, fault.param)
+    return next((kind for known, kind in KINDS if isinstance(fault, known)), Kind(500, "server_error"))
+
+
+def body(message: str, kind: Kind) -> Faulty:
     """An error as OpenAI's API writes it."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message, "type": kind.type, "param": kind.param, "code": kind.code}}
 
 
-def status(fault: Exception) -> tuple[int, dict[str, Any]]:
-    """Status and body for what went wrong."""
-    if isinstance(fault, UnknownModelError):
-        return 404, body(str(fault), "invalid_request_error", "model_not_found", "model")
-    if isinstance(fault, QueueFullError):
-        return 429, body(str(fault), "rate_limit_error", "queue_full")
-    if isinstance(fault, ContextFullError):
-        return 400, body(str(fault), "invalid_request_error", "context_length_exceeded")
-    if isinstance(fault, PromptError | ImageError):
-        return 400, body(str(fault), "invalid_request_error")
-    if isinstance(fault, MemoryBudgetError):
-        return 503, body(str(fault), "server_error", "out_of_memory")
+def anthropic_body(message: str, kind: Kind) -> dict[str, Any]:
+    """An error as Anthropic's API writes it."""
+    named = INVALID if kind.status < 500 else "api_error"
+    return {"type": "error", "error": {"type": ANTHROPIC_KINDS.get(kind.status, named), "message": message}}
+
+
+def told(fault: Exception) -> tuple[str, Kind]:
+    """Sentence and kind of what went wrong in a stream that has begun."""
     if isinstance(fault, GemmaryError):
-        return 500, body(str(fault), "server_error")
-    return 500, body(INTERNAL, "server_error")
+        return str(fault), kind_of(fault)
+    report(fault)
+    return str(InternalError()), kind_of(fault)
 
 
-async def _answer(request: Request, fault: Exception) -> JSONResponse:
-    code, content = status(fault)
-    return JSONResponse(content, code, {"Retry-After": "1"} if code in (429, 503) else None)
+def answer(path: str, message: str, kind: Kind, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error as the clients of `path` read it."""
+    written: Any = anthropic_body(message, kind) if path.startswith(ANTHROPIC) else body(message, kind)
+    more = {"Retry-After": RETRY_AFTER} if kind.status in (429, 503) else {}
+    return JSONResponse(written, kind.status, {**more, **(headers or {})})
 
 
-async def _http(request: Request, fault: HTTPException) -> JSONResponse:
-    return JSONResponse(body(str(fault.detail), "invalid_request_error"), fault.status_code, fault.headers)
+async def _ours(request: Request, fault: Exception) -> JSONResponse:
+    return answer(request.url.path, str(fault), kind_of(fault))
 
 
-async def _invalid(request: Request, fault: RequestValidationError) -> JSONResponse:
-    first = fault.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:])
-    return JSONResponse(body(f"{place}: {first['msg']}", "invalid_request_error", None, place), 400)
+async def _http(request: Request, fault: Exception) -> JSONResponse:
+    assert isinstance(fault, HTTPException)
+    status = fault.status_code
+    sentence = BAD_JSON if status == 400 else SENTENCES.get(status, HTTPStatus(status).phrase.lower())
+    return answer(request.url.path, sentence, Kind(status), fault.headers)
+
+
+async def _invalid(request: Request, fault: Exception) -> JSONResponse:
+    assert isinstance(fault, RequestValidationError)
+    message, param = sentence(fault.errors(), fault.body)
+    return answer(request.url.path, message, Kind(400, param=param or None))
+
+
+def sentence(errors: Sequence[Mapping[str, Any]], sent: Any) -> tuple[str, str]:
+    """What is wrong with a body, and at which field: of several faults the first."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return BAD_JSON, ""
+    place = _place(first, sent)
+    wrong = dict.fromkeys(_wrong(error) for error in errors if _place(error, sent) == place)
+    name = ".".join(place)[:100]
+    return f"{name or 'the body'}: {', or '.join(wrong)}", name
+
+
+def _place(error: Mapping[str, Any], sent: Any) -> list[str]:
+    """The keys that lead to a fault: pydantic names the branches of unions between them."""
+    place, location = [], error["loc"][1:]
+    for number, key in enumerate(location, 1):
+        if _has(sent, key):
+            sent = sent[key]
+        elif error["type"] != "missing" or number < len(location):
+            continue
+        place.append(str(key))
+    return place
+
+
+def _has(value: Any, key: Any) -> bool:
+    if isinstance(value, list):
+        return isinstance(key, int) and key < len(value)
+    return isinstance(value, dict) and key in value
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "this server knows no such field: leave it out"
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        known = error["ctx"].get("expected_tags", "those in /docs")
+        return f"{error['ctx']['discriminator']} must be one of {known}"
+    if error["type"] == "missing":
+        return "is missing"
+    return str(error["msg"]).replace("Input should be", "should be")
+
+
+def documented(more: Mapping[int, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """What the routes that answer may say, for /openapi.json."""
+    said = {400: "A field is wrong.", 404: "No such model.", 422: "A picture or a schema cannot be used.",
+            429: "Too many wait.", 500: "A fault of the server.", 503: "No memory, or it stops."}  # fmt: skip
+    known: dict[int | str, dict[str, Any]] = {
+        status: {"description": text, "model": Faulty} for status, text in said.items()
+    }
+    return {**known, **(more or {})}
 
 
 def install(app: FastAPI) -> None:
-    """Have every error answered in OpenAI's shape."""
-    app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
-    app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
-    app.add_exception_handler(GemmaryError, _answer)
-    app.add_exception_handler(Exception, _answer)
+    """Have every error answered in the shape that its reader expects."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(GemmaryError, _ours)

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 
+from . import faults
+from .shapes import Entries, Entry
+
 router = APIRouter()
-STARTED = int(time.time())
+STARTED = datetime.now(UTC).replace(microsecond=0)
 
 
-@router.get("/health")
+@router.get("/health", tags=["Server"])
 async def health() -> dict[str, str]:
     """Whether the server is well."""
     return {"status": "ok"}
 
 
-@router.get("/v1/models")
-async def models(request: Request) -> dict[str, Any]:
-    """The models that are here."""
-    return {"object": "list", "data": [_entry(request, name) for name in request.app.state.models.names]}
+@router.get("/v1/models", response_model=Entries, tags=["OpenAI"])
+async def models(request: Request) -> Any:
+    """The models that are here, the default first."""
+    data = [_entry(request, name) for name in request.app.state.models.names]
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"object": "list", "data": data, "has_more": False, "first_id": first, "last_id": last}
 
 
-@router.get("/v1/models/{name:path}")
-async def one_model(request: Request, name: str) -> dict[str, Any]:
+@router.get(
+    "/v1/models/{name:path}",
+    response_model=Entry,
+    tags=["OpenAI"],
+    responses={404: faults.documented()[404]},
+)
+async def one_model(request: Request, name: str) -> Any:
     """One of them."""
-    request.app.state.models.find(name)
     return _entry(request, name)
 
 
-def _entry(request: Request, name: str) -> dict[str, Any]:
-    model = request.app.state.models.find(name)
+def _entry(request: Request, name: str) -> Entry:
+    models = request.app.state.models
+    model = models.find(name)
     return {
         "id": name,
         "object": "model",
-        "created": STARTED,
+        "created": int(STARTED.timestamp()),
         "owned_by": "gemmary",
+        "type": "model",
+        "display_name": name,
+        "created_at": STARTED.isoformat(),
         "context_length": model.context,
         "vision": model.config.vision is not None,
+        "default": name == models.default,
     }

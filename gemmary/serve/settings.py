@@ -17,3 +17,5 @@ class Settings(BaseSettings):
     queue: int = Field(64, ge=0, le=65536, description="Requests that may wait.")
     keep_alive: float = Field(15.0, gt=0, description="Seconds of silence before a comment is sent.")
     stall: float = Field(60.0, gt=0, description="Seconds that a client may take no data before it is left.")
+    remote_pictures: bool = Field(False, description="Fetch pictures that a message names by a URL.")
+    remote_hosts: frozenset[str] = Field(frozenset(), description="Fetch from these hosts only; none: any.")

@@ -9,25 +9,20 @@ from typing import Any
 
 from fastapi import Response
 
+from .presence import Receive, end, gone
+
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 DONE = b"data: [DONE]\n\n"
-PING = b": still here\n\n"
+STILL_HERE = b": still here\n\n"
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # no proxy may hold events back
 
 
 def event(data: Any, name: str | None = None) -> bytes:
     """One event with JSON in it."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return f"event: {name}\ndata: {text}\n\n".encode() if name else f"data: {text}\n\n".encode()
-
-
-async def gone(receive: Receive) -> None:
-    """Return when the client has gone. What it sends meanwhile is dropped."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class EventStream(Response):
@@ -44,39 +39,31 @@ class EventStream(Response):
         self._events, self._keep_alive, self._stall = events, keep_alive, stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writing = asyncio.ensure_future(self._write(send))
-        watching = asyncio.ensure_future(gone(receive))
+        writing, watching = asyncio.ensure_future(self._write(send)), asyncio.ensure_future(gone(receive))
         try:
             await asyncio.wait({writing, watching}, return_when=asyncio.FIRST_COMPLETED)
             if writing.done():
                 writing.result()
+        except (TimeoutError, OSError):
+            pass  # the client takes nothing, or has gone
         finally:
-            await _end(writing)
-            await _end(watching)
+            await end(writing)
+            await end(watching)
             await self._events.aclose()
 
     async def _write(self, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        await send(start)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         following = asyncio.ensure_future(anext(self._events, None))
         try:
             while True:
                 await asyncio.wait({following}, timeout=self._keep_alive)
-                data = following.result() if following.done() else PING
+                data = following.result() if following.done() else STILL_HERE
                 body = {"type": "http.response.body", "body": data or b"", "more_body": data is not None}
                 async with asyncio.timeout(self._stall):
                     await send(body)
                 if data is None:
                     return
-                if following.done():
+                if following.done() and data is not STILL_HERE:
                     following = asyncio.ensure_future(anext(self._events, None))
         finally:
-            await _end(following)
-
-
-async def _end(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and wait until it is over."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # seen: nobody else asks
+            await end(following)

@@ -1,38 +1,301 @@
-"""Requests of the OpenAI API, strictly typed."""
+"""Requests of the OpenAI API, strictly typed.
+
+Types are JSON's own: true is no number, "1" is no number, 1.0 is no whole number. A field that this server
+does not know is refused by its name, for it would change the answer unseen; those that cannot change it are
+listed in `Harmless` and have no effect. In messages unknown fields are dropped: clients send back there what
+other servers have noted. `null` stands for the default.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field
+
+MOST_CHOICES = 16
+MOST_STOPS = 16
+INT64 = 1 << 63
+
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
+TokenText = Annotated[str, Field(pattern=r"^[0-9]{1,7}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Tokens = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]
+Seed = Annotated[int, Field(ge=-INT64, le=INT64 - 1)]
+Id = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=1 << 20)]
+Tiles = Annotated[int, Field(ge=2, le=8)]
 
 
 class Strict(BaseModel):
-    """JSON types as they are: true is no number, "1" is no number, unknown fields are refused."""
+    """JSON types as they are; unknown fields are refused."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Note(Strict):
+    """The same; unknown fields are dropped."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class TextPart(Note):
+    """Text in a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Link(Note):
+    """Where a picture is: a data URL."""
+
+    url: Annotated[str, Field(min_length=1)]
+
+
+class ImagePart(Note):
+    """A picture in a message. pan_and_scan, tiles: how it is cut, if not as the request says."""
+
+    type: Literal["image_url"]
+    image_url: Link
+    pan_and_scan: bool | None = None
+    tiles: Tiles | None = None
+
+
+Part = Annotated[TextPart | ImagePart, Discriminator("type")]
+Texts = str | list[TextPart]
+Parts = str | list[Part]
+
+
+class SystemMessage(Note):
+    """What stands above a conversation."""
+
+    role: Literal["system", "developer"]
+    content: Texts
+
+
+class UserMessage(Note):
+    """What a person says."""
+
+    role: Literal["user"]
+    content: Parts
+
+
+class CalledFunction(Note):
+    """A function that the model called: its arguments are JSON in a string."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    arguments: str
+
+
+class CallPart(Note):
+    """A call of the model."""
+
+    id: Annotated[str, Field(max_length=256)]
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class AssistantMessage(Note):
+    """What the model said; the last message of a conversation may be its beginning of an answer."""
+
+    role: Literal["assistant"]
+    content: Texts | None = None
+    tool_calls: Annotated[list[CallPart], Field(max_length=128)] | None = None
+
+
+class ToolMessage(Note):
+    """What a function gave back."""
+
+    role: Literal["tool"]
+    content: Parts
+    tool_call_id: Annotated[str, Field(max_length=256)]
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Discriminator("role")]
+Messages = Annotated[list[Message], Field(min_length=1, max_length=4096)]
+
+
+class Function(Strict):
+    """A function that the model may call. parameters: a JSON schema of an object."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Strict):
+    """A tool: a function."""
+
+    type: Literal["function"]
+    function: Function
+
+
+Tools = Annotated[list[Tool], Field(max_length=128)]
+
+
+class Chosen(Strict):
+    """The name of a function."""
+
+    name: FunctionName
+
+
+class NamedChoice(Strict):
+    """The function that has to be called."""
+
+    type: Literal["function"]
+    function: Chosen
+
+
+class TextFormat(Strict):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class ObjectFormat(Strict):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class SchemaOf(Strict):
+    """A JSON schema and its name. The answer always fits it, whatever `strict` says."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: FunctionName
+    description: str | None = None
+    json_schema: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class SchemaFormat(Strict):
+    """JSON that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: SchemaOf
+
+
+Format = Annotated[TextFormat | ObjectFormat | SchemaFormat, Discriminator("type")]
 
 
 class StreamOptions(Strict):
     """What comes with a stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+    include_obfuscation: Annotated[bool | None, Field(description="No effect.")] = None
 
 
-class ChatRequest(Strict):
+class Harmless(Strict):
+    """Fields of OpenAI's API that cannot change an answer here: they are taken, and have no effect."""
+
+    metadata: Annotated[dict[str, Any] | None, Field(description="No effect.")] = None
+    store: Annotated[bool | None, Field(description="No effect: nothing is stored.")] = None
+    service_tier: Annotated[str | None, Field(description="No effect.")] = None
+    safety_identifier: Annotated[str | None, Field(description="No effect.")] = None
+    prompt_cache_key: Annotated[str | None, Field(description="No effect: see cache_salt.")] = None
+    prompt_cache_retention: Annotated[str | None, Field(description="No effect.")] = None
+    reasoning_effort: Annotated[str | None, Field(description="No effect.")] = None
+    verbosity: Annotated[str | None, Field(description="No effect.")] = None
+
+
+class Asked(Harmless):
+    """What chats and completions have in common. Defaults of sampling are those of Gemma 3."""
+
+    model: Annotated[Name | None, Field(description="Which model; without it, the first.")] = None
+    n: Annotated[
+        int | None,
+        Field(ge=1, le=MOST_CHOICES, description="Answers; number i (from 0) is that of seed + i."),
+    ] = None
+    seed: Annotated[Seed | None, Field(description="The same seed gives the same text.")] = None
+    stop: Annotated[
+        Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None,
+        Field(description="The answer ends in front of the first of these."),
+    ] = None
+    temperature: Annotated[float | None, Field(ge=0, le=100, description="0 is greedy; 1 if not said.")] = (
+        None
+    )
+    top_p: Annotated[float | None, Field(ge=0, le=1, description="0.95 if not said.")] = None
+    top_k: Annotated[int | None, Field(ge=-1, le=1 << 31, description="64 if not said; 0 or -1: all.")] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1, description="0 if not said.")] = None
+    presence_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
+    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
+    repeat_penalty: Annotated[float | None, Field(ge=0.01, le=100, description="1: none.")] = None
+    logit_bias: Annotated[
+        dict[TokenText, Bias] | None, Field(max_length=1024, description="Added to logits, by token id.")
+    ] = None
+    stream: Annotated[bool | None, Field(description="Send the answer while it is made.")] = None
+    stream_options: StreamOptions | None = None
+    user: Annotated[str | None, Field(max_length=256, description="Users take turns in the queue.")] = None
+    cache_salt: Annotated[
+        str | None,
+        Field(max_length=256, description="Prompts share what is remembered of them under one salt only."),
+    ] = None
+    return_progress: Annotated[
+        bool | None, Field(description="Stream how much of the prompt is read, as prompt_progress.")
+    ] = None
+
+
+class ChatRequest(Asked):
     """POST /v1/chat/completions."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    model: str | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float = Field(1.0, ge=0, le=100)
-    top_p: float = Field(0.95, ge=0, le=1)
-    top_k: int = Field(64, ge=0)
-    min_p: float = Field(0.0, ge=0, le=1)
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    n: Literal[1] = 1
-    user: str | None = None
+    messages: Messages
+    max_tokens: Annotated[Tokens | None, Field(description="Older name of max_completion_tokens.")] = None
+    max_completion_tokens: Annotated[
+        Tokens | None, Field(description="The longest answer; what the context holds if not said.")
+    ] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    response_format: Format | None = None
+    tools: Tools | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    parallel_tool_calls: bool | None = None
+    pan_and_scan: Annotated[
+        bool | None, Field(description="Show crops of wide and tall pictures too, for small print.")
+    ] = None
+    tiles: Annotated[Tiles | None, Field(description="Show tiles x tiles crops of every picture.")] = None
+    modalities: list[Literal["text"]] | None = None
+    functions: Annotated[None, Field(description="Older than tools, and not here.")] = None
+    function_call: Annotated[None, Field(description="Older than tool_choice, and not here.")] = None
+    audio: Annotated[None, Field(description="Not here.")] = None
+    prediction: Annotated[None, Field(description="Not here.")] = None
+    web_search_options: Annotated[None, Field(description="Not here.")] = None
+
+
+class CompletionRequest(Asked):
+    """POST /v1/completions: text goes on, without a chat template. Ids are taken as they are."""
+
+    prompt: (
+        str
+        | Ids
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=MOST_CHOICES)]
+    )
+    max_tokens: Annotated[Tokens | None, Field(description="16 if not said, as OpenAI has it.")] = None
+    logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    echo: Annotated[bool | None, Field(description="Put the prompt in front; not with logprobs.")] = None
+    best_of: Annotated[None, Field(description="Not here: ask for n, and choose.")] = None
+    suffix: Annotated[None, Field(description="Not here: Gemma 3 does not fill in the middle.")] = None
+
+
+class TokenizeRequest(Strict):
+    """POST /tokenize: a text (`prompt` or `content`), or the messages of a chat."""
+
+    model: Name | None = None
+    prompt: str | None = None
+    content: str | None = None
+    messages: Messages | None = None
+    tools: Tools | None = None
+    add_special_tokens: Annotated[
+        bool | None, Field(description="Put <bos> in front of a text; true if not said.")
+    ] = None
+    return_token_strs: Annotated[bool | None, Field(description="The text of each token, too.")] = None
+
+
+class DetokenizeRequest(Strict):
+    """POST /detokenize."""
+
+    model: Name | None = None
+    tokens: Annotated[list[Id], Field(max_length=1 << 20)]

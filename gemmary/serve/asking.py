@@ -1,0 +1,107 @@
+"""Requests -> what the engine is asked: order, prompt, who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import Request
+
+from ..engine.model import Model
+from ..engine.sampling import Sampling
+from ..errors import ContextFullError
+from ..inputs.dataurl import is_data_url
+from ..inputs.prompt import Prompt
+from .answering import Caller
+from .faults import RefusedError
+from .pictures import Pictures
+from .wire import Asked
+
+
+def caller(request: Request, user: str | None, salt: str | None) -> Caller:
+    """Who asks: the owner of the key that the guard found (request.state.owner), and its user.
+
+    What is remembered of prompts is shared by the requests of one owner with one salt.
+    """
+    owner = str(getattr(request.state, "owner", ""))
+    key = hashlib.sha256(f"{len(owner)}:{owner}{salt or ''}".encode()).digest() if owner or salt else b""
+    return Caller(f"{owner}/{user}" if user else owner, key)
+
+
+def sampling(asked: Asked, logprobs: int | None) -> Sampling:
+    """How tokens are drawn; what is not said is as Gemma 3 has it."""
+    given = {
+        "temperature": asked.temperature,
+        "top_k": None if asked.top_k is None else max(asked.top_k, 0),
+        "top_p": asked.top_p,
+        "min_p": asked.min_p,
+        "repeat_penalty": asked.repeat_penalty,
+        "presence_penalty": asked.presence_penalty,
+        "frequency_penalty": asked.frequency_penalty,
+        "seed": secrets.randbits(53) if asked.seed is None else asked.seed,
+        "logprobs": logprobs,
+    }
+    bias = {int(token): value for token, value in (asked.logit_bias or {}).items()}
+    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return Sampling(logit_bias=bias, **said)
+
+
+def stops(asked: Asked) -> list[str]:
+    """The stop strings."""
+    return [asked.stop] if isinstance(asked.stop, str) else list(asked.stop or ())
+
+
+async def prompt(
+    model: Model,
+    messages: Sequence[Mapping[str, Any]],
+    pictures: Pictures,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    pan_and_scan: bool = False,
+    tiles: int | None = None,
+) -> Prompt:
+    """The prompt of a chat. Tokenising and pictures take their time in another thread and process."""
+    check_length(model, messages)
+    seen = [await _seen(message, pictures, tiles) for message in messages]
+    return await asyncio.to_thread(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
+
+
+def check_length(model: Model, messages: Sequence[Mapping[str, Any]]) -> None:
+    """ContextFullError for messages that are far too long, before anything is done with them."""
+    characters = sum(len(text) for message in messages for text in _texts(message))
+    if characters // model.tokenizer.longest > model.context:
+        raise ContextFullError(
+            f"the messages have {characters:,} characters, and the context of this model is "
+            f"{model.context:,} tokens: shorten the text or drop older messages"
+        )
+
+
+def _texts(message: Mapping[str, Any]) -> list[str]:
+    content = message.get("content") or ""
+    return [content] if isinstance(content, str) else [part.get("text") or "" for part in content]
+
+
+async def _seen(message: Mapping[str, Any], pictures: Pictures, tiles: int | None) -> Mapping[str, Any]:
+    """The message with pictures that are data: nothing else is ever handed on."""
+    if not isinstance(message.get("content"), list):
+        return message
+    return {**message, "content": [await _part(part, pictures, tiles) for part in message["content"]]}
+
+
+async def _part(part: Mapping[str, Any], pictures: Pictures, tiles: int | None) -> Mapping[str, Any]:
+    if part["type"] != "image_url":
+        return part
+    url, cut = part["image_url"]["url"], {key: part[key] for key in ("pan_and_scan", "tiles") if key in part}
+    if tiles is not None and not cut:
+        cut = {"tiles": tiles}
+    if is_data_url(url):
+        return {"type": "image_url", "image_url": {"url": url}, **cut}
+    return {"type": "image", "image": await pictures.fetch(url), **cut}
+
+
+def refuse(condition: object, message: str, param: str) -> None:
+    """RefusedError where `condition` holds."""
+    if condition:
+        raise RefusedError(f"{param}: {message}", param)
