@@ -24,7 +24,7 @@ async function contentOf(conversation, message) {
 function asked(model, settings, messages) {
   const body = { model, messages, stream: true, stream_options: { include_usage: true }, return_progress: true };
   for (const [name, value] of Object.entries(settings)) {
-    if (value !== null && value !== undefined && value !== false) body[name] = value;
+    if (typeof value === "number" || value === true) body[name] = value;
   }
   return body;
 }

@@ -72,7 +72,7 @@ export async function json(path, options) {
   return response.status === 204 ? null : response.json();
 }
 
-/** Data of server-sent events, parsed; ends with the stream or [DONE]. */
+/** Data of server-sent events, parsed, until the stream ends. */
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -85,8 +85,7 @@ export async function* events(response) {
       for (const line of lines) {
         if (!line.startsWith("data:")) continue;
         const data = line.slice(5).trim();
-        if (data === "[DONE]") return;
-        yield JSON.parse(data);
+        if (data !== "[DONE]") yield JSON.parse(data);
       }
     }
   } finally {

@@ -141,6 +141,7 @@ async function begin() {
       suit();
     },
   });
+  suit();
   palette = new Palette(store, go);
   let troubled = null;
   store.trouble = (error) => {
@@ -155,7 +156,7 @@ async function begin() {
   sidebar.load().catch(refuse);
   wire();
   await route();
-  $("ask").focus();
+  write();
 }
 
 async function go(id, message = null) {
@@ -195,7 +196,12 @@ function leave() {
 function fresh() {
   leave();
   sidebar.fold();
-  $("ask").focus();
+  write();
+}
+
+/** Ready to write; on a telephone that would open the keyboard. */
+function write() {
+  if (!matchMedia("(pointer: coarse)").matches) $("ask").focus();
 }
 
 let wired = false;

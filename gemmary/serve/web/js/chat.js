@@ -94,7 +94,7 @@ export class Chat {
 
   /** How much of the context is used. */
   measure(path) {
-    const last = path.findLast((message) => message.meta.used);
+    const last = path.findLast((message) => message.meta.used > 0);
     const total = this.told.model()?.context_length ?? 0;
     const meter = $("meter");
     meter.hidden = !last || !total;

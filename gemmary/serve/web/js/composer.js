@@ -102,7 +102,7 @@ export class Composer {
     const list = $("thumbs");
     list.hidden = !this.pictures.length;
     list.replaceChildren(...this.pictures.map((picture) => el("li", {},
-      ...shown(picture, Promise.resolve(picture.url), this.cut),
+      ...shown(picture, Promise.resolve(picture.url), this.cut, [200, 72]),
       iconButton("cross", `Remove ${picture.name}`, () => {
         this.pictures = this.pictures.filter((one) => one !== picture);
         this.thumbs();

@@ -19,7 +19,7 @@ const renderer = {
     const inside = this.parser.parseInline(tokens);
     return LINK.test(href) ? `<a href="${escaped(href)}">${inside}</a>` : inside;
   },
-  checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+  checkbox: ({ checked }) => (`<span class="task">${checked ? "☑" : "☐"}\uFE0E</span>`),
   code: ({ text, lang }) =>
     `<pre><code class="language-${escaped((lang || "").match(/^[\w+#.-]*/)[0])}">${escaped(text)}</code></pre>`,
 };
@@ -33,6 +33,7 @@ const SAFE = {
   ],
   ALLOWED_ATTR: ["href", "class", "start", "align", "tabindex"],
   ALLOWED_URI_REGEXP: LINK,
+  ADD_URI_SAFE_ATTR: ["align", "start", "tabindex"], // the others are held to the addresses that links may have
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,

@@ -185,11 +185,12 @@ export class MessageView {
   }
 }
 
+/** What is known of how an answer was made; an imported file may hold anything. */
 function stats(meta) {
+  const [tokens, speed, first] = [meta.tokens, meta.speed, meta.first].map((value) => (value > 0 ? Number(value) : 0));
   const parts = [];
-  if (meta.tokens) parts.push(`${whole(meta.tokens)} tokens`);
-  if (meta.speed) parts.push(`${meta.speed >= 10 ? whole(meta.speed) : meta.speed.toFixed(1)} tok/s`);
-  if (meta.first) parts.push(`first after ${meta.first < 9950 ? (meta.first / 1000).toFixed(1) : whole(meta.first / 1000)} s`);
+  if (tokens) parts.push(`${whole(tokens)} tokens`);
+  if (speed) parts.push(`${speed >= 10 ? whole(speed) : speed.toFixed(1)} tok/s`);
+  if (first) parts.push(`first after ${first < 9950 ? (first / 1000).toFixed(1) : whole(first / 1000)} s`);
   return parts.join(" · ");
 }
-

@@ -67,6 +67,9 @@ export class Palette {
       this.at = (this.at + step + count) % count;
       this.mark();
       event.preventDefault();
+    } else if (event.key === "Escape") {
+      event.preventDefault(); // a search field would only be emptied
+      $("palette").close();
     } else if (event.key === "Enter" && count && !event.isComposing) {
       event.preventDefault();
       $("hits").children[this.at].go();

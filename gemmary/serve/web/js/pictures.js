@@ -112,8 +112,11 @@ export function cropsOf(width, height) {
 }
 
 /** A picture, with lines where it is cut and the crops beside it when `cut`. `source` gives its address. */
-export function shown({ width, height, name }, source, cut) {
-  const image = el("img", { alt: name || "picture", width, height, decoding: "async" });
+export function shown({ width, height, name }, source, cut, [widest, highest] = [420, 320]) {
+  const scale = Math.min(1, widest / width, highest / height);
+  const image = el("img", {
+    alt: name || "picture", width: Math.ceil(width * scale), height: Math.ceil(height * scale), decoding: "async",
+  });
   const frame = el("span.picture", {}, image);
   const ready = source.then((url) => {
     image.src = url;
