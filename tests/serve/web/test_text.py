@@ -71,7 +71,7 @@ CASES: list[tuple[str, list[str]]] = [
     ("$$c$$", ["c"]),
     ("$5$ apples", []),
     (r"$\alpha$-helix, $n$-th", [r"\alpha", "n"]),
-    ("| $a|b$ |\n| - |\n| $x$ |", ["x"]),
+    ("| $a$ | $5 |\n| - | - |\n| $x$ | $6 |", ["a", "x"]),
     (r"$\notacommand$", ["wrong"]),
     ("**$x$** costs $3", ["x"]),
 ]
@@ -97,7 +97,7 @@ def test_what_is_drawn(tab: Tab) -> None:
         }""",
         "```python\nreturn 1\n```\n\n| a |\n| -: |\n| 1 |\n\n![a picture](https://evil.test/x.png)\n\n[x](mailto:a@b.c)",
     )
-    page.wait_for_selector("#drawn .hljs-keyword")
+    page.wait_for_selector("#drawn .hljs-keyword", state="attached")
     assert page.text_content("#drawn figcaption") == "python"
     assert page.get_attribute("#drawn td", "align") == "right"
     assert page.text_content("#drawn a >> nth=0") == "a picture"

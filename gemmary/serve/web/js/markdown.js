@@ -11,7 +11,10 @@ const escaped = (text) =>
 const LINK = /^(?:https?:\/\/|mailto:)/i;
 
 const renderer = {
-  html: ({ text }) => (/^<br\s*\/?>$/i.test(text.trim()) ? "<br>" : escaped(text)),
+  html({ text, block }) {
+    if (/^<br\s*\/?>$/i.test(text.trim())) return "<br>";
+    return block ? `<p class="raw">${escaped(text.trimEnd())}</p>` : escaped(text);
+  },
   // Never fetched: a picture's address can carry away what was said.
   image: ({ href, text }) =>
     LINK.test(href) ? `<a href="${escaped(href)}">${escaped(text || "picture")}</a>` : escaped(text || "picture"),
@@ -56,6 +59,7 @@ export function nodesOf(block, links, open = false) {
     link.rel = "noopener noreferrer nofollow";
     link.target = "_blank";
   }
+  for (const task of fragment.querySelectorAll("li .task")) task.closest("li").classList.add("todo");
   for (const table of fragment.querySelectorAll("table")) wrap(table);
   for (const code of fragment.querySelectorAll("pre > code")) dress(code, open);
   typeset(fragment);

@@ -44,6 +44,7 @@ function render(katex, node, source, display) {
     return;
   }
   node.replaceChildren(shaped);
+  node.classList.add("shaped");
 }
 
 const PRICE = /^\d[\d.,]*(?:\s+[A-Za-z]{2,}|\s*$)/;

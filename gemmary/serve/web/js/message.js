@@ -125,7 +125,10 @@ export class MessageView {
   buttons(siblings, busy, id, meta) {
     const { acts } = this;
     const row = el("div.buttons", {});
-    if (siblings.length > 1) row.append(this.switcher(siblings, busy));
+    if (siblings.length > 1) {
+      row.classList.add("several");
+      row.append(this.switcher(siblings, busy));
+    }
     row.append(copying(iconButton("copy", "Copy"), () => textOf(this.message)));
     const more = this.user
       ? [iconButton("edit", "Edit", () => this.edit())]

@@ -75,7 +75,7 @@ export class Sidebar {
       ["Delete", () => this.remove(one), true],
     ]));
     more.setAttribute("aria-haspopup", "menu");
-    const row = el("li.chat", {}, link, more);
+    const row = el(one.id === this.current ? "li.chat.current" : "li.chat", {}, link, more);
     row.dataset.id = one.id;
     return row;
   }
