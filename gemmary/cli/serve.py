@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -65,6 +66,7 @@ def answer(said: Mapping[str, Any]) -> int:
     """Serve until a signal comes; the exit status."""
     from ..serve import logs
     from ..serve.app import create_app
+    from ..serve.history import History
     from ..serve.models import Models
     from ..serve.server import Server, listen
     from ..serve.settings import read
@@ -75,10 +77,21 @@ def answer(said: Mapping[str, Any]) -> int:
     if not settings.loopback and not settings.keys:
         note(f"Anybody who reaches {settings.host} can ask: there is no key.")
     memory = None if settings.memory is None else settings.memory * GIGABYTE
+    history = None if settings.no_history else History(settings.history or kept())
     models = Models(default=settings.default, sources=sources(settings), memory=memory)
-    status = Server(create_app(models, settings), settings).answer(listening)
+    status = Server(create_app(models, settings, history), settings).answer(listening)
     leave(models, status)
+    if history is not None:
+        history.close()
     return status
+
+
+def kept() -> Path:
+    """Where conversations are kept where nothing is said; its folder is the user's alone."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    folder = Path(home) / "gemmary"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "history.db"
 
 
 def sources(settings: Settings) -> dict[str, Source]:
@@ -90,7 +103,7 @@ def sources(settings: Settings) -> dict[str, Source]:
     return {name: source(path, settings) for name, path in (paths or {NAMELESS: find(None)}).items()}
 
 
-def source(path: Any, settings: Settings) -> Source:
+def source(path: Path, settings: Settings) -> Source:
     """How the model of a path is loaded, and how much it will take."""
     from ..engine.load import estimate, load
     from ..serve.models import Source
@@ -167,6 +180,4 @@ def _bounds(field: FieldInfo) -> tuple[Any, Any]:
 
 
 def _metavar(kind: Any) -> str | None:
-    from pathlib import Path
-
     return {int: "N", float: "X", str: "TEXT", Path: "FILE"}.get(kind)

@@ -104,6 +104,10 @@ class Settings(BaseSettings):
         default=120.0, gt=0, description="Seconds after which a step that does not end is a fault."
     )
 
+    history: Path | None = Field(
+        default=None, description="The file of the web chat's conversations; one of your own if not said."
+    )
+    no_history: bool = Field(default=False, description="Keep no conversations.")
     log: Literal["plain", "json"] = Field(default="plain", description="Lines of the log: plain, or json.")
     access_log: bool = Field(default=True, description="A line for each request.")
 

@@ -16,7 +16,7 @@ from tests.serve.asked import BEARER, JSON, KEY, OTHER, application, client, rou
 
 CHAT = "/v1/chat/completions"
 ASK = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-OPEN = {("GET", "/health"), ("HEAD", "/health")}
+OPEN = {("GET", "/health"), ("GET", "/")}  # and the files of the page, whose names are no parameters
 
 
 def ask(app: Any, method: str, path: str, host: str = "localhost:8000", **request: Any) -> Any:
@@ -43,7 +43,7 @@ WRONG: list[dict[str, str]] = [
 
 def test_every_route_asks_for_the_key(bundled: gemmary.Model) -> None:
     app = application(bundled, api_key=(KEY,))
-    asked = [*routes(app), ("GET", "/nothing"), ("POST", "/nothing"), ("OPTIONS", CHAT), ("GET", "//health"),
+    asked = [*routes(app), ("GET", "/nothing"), ("POST", "/nothing"), ("OPTIONS", CHAT), ("GET", "/%2Fhealth"),
              ("GET", "/health/"), ("GET", "/health/../metrics"), ("GET", "/HEALTH"), ("POST", "/health"),
              ("GET", "/static/../metrics"), ("TRACE", "/metrics")]  # fmt: skip
     assert {("POST", CHAT), ("GET", "/metrics"), ("GET", "/docs"), ("POST", "/models/unload")} <= set(asked)
@@ -53,9 +53,11 @@ def test_every_route_asks_for_the_key(bundled: gemmary.Model) -> None:
             for method, path in asked:
                 for wrong in WRONG:
                     answer = await http.request(method, path, headers={**JSON, **wrong})
-                    expected = 200 if (method, path) in OPEN - {("HEAD", "/health")} else 401
-                    if (method, path) != ("HEAD", "/health"):
-                        assert answer.status_code == expected, (method, path, wrong)
+                    expected = 200 if (method, path) in OPEN else 401
+                    assert answer.status_code == expected, (method, path, wrong)
+                    assert (method, path) != ("GET", "/") or answer.headers["content-type"].startswith(
+                        "text/html"
+                    )
 
     asyncio.run(sweep())
 
@@ -144,6 +146,7 @@ def test_preflight(bundled: gemmary.Model) -> None:
         ("application/json", 200),
         ("application/json; charset=utf-8", 200),
         ("Application/JSON", 200),
+        ("image/png", 400),  # let in, and no JSON
         ("text/plain", 415),
         ("text/plain; application/json", 415),
         ("application/jsonx", 415),

@@ -64,7 +64,7 @@ class Process:
     def __init__(self, *flags: str, **environment: str) -> None:
         given = {key: value for key, value in os.environ.items() if not key.startswith("GEMMARY_PORT")}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", RUN, "serve", "--threads", "1", *flags],
+            [sys.executable, "-c", RUN, "serve", "--threads", "1", "--no-history", *flags],
             cwd=ROOT, env=given | environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._lines: list[str] = []
