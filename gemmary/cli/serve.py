@@ -67,6 +67,7 @@ def answer(said: Mapping[str, Any]) -> int:
     from ..serve import logs
     from ..serve.app import create_app
     from ..serve.history import History
+    from ..serve.historyfile import default_path
     from ..serve.models import Models
     from ..serve.server import Server, listen
     from ..serve.settings import read
@@ -77,21 +78,13 @@ def answer(said: Mapping[str, Any]) -> int:
     if not settings.loopback and not settings.keys:
         note(f"Anybody who reaches {settings.host} can ask: there is no key.")
     memory = None if settings.memory is None else settings.memory * GIGABYTE
-    history = None if settings.no_history else History(settings.history or kept())
+    history = None if settings.no_history else History(settings.history or default_path())
     models = Models(default=settings.default, sources=sources(settings), memory=memory)
     status = Server(create_app(models, settings, history), settings).answer(listening)
     leave(models, status)
     if history is not None:
         history.close()
     return status
-
-
-def kept() -> Path:
-    """Where conversations are kept where nothing is said; its folder is the user's alone."""
-    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    folder = Path(home) / "gemmary"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / "history.db"
 
 
 def sources(settings: Settings) -> dict[str, Source]:

@@ -16,7 +16,7 @@ from tests.serve.asked import BEARER, JSON, KEY, OTHER, application, client, rou
 
 CHAT = "/v1/chat/completions"
 ASK = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-OPEN = {("GET", "/health"), ("GET", "/")}  # and the files of the page, whose names are no parameters
+OPEN = {("GET", "/health"), ("GET", "/")}  # and each file of the page
 
 
 def ask(app: Any, method: str, path: str, host: str = "localhost:8000", **request: Any) -> Any:

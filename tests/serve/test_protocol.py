@@ -102,7 +102,7 @@ def test_after_an_answer_a_connection_serves_again(address: tuple[str, int]) -> 
 
 
 def test_too_many_connections(bundled: gemmary.Model) -> None:
-    with served(bundled, **{**QUICK, "connections": 3}) as (url, server):
+    with served(bundled, **{**QUICK, "connections": 3, "idle": 30.0}) as (url, server):
         address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
         drained(server)
         held = [socket.create_connection(address, timeout=20) for _ in range(3)]
