@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
 
 from ..engine.model import Model
+from ..engine.options import Order
 from ..engine.sampling import Sampling
 from ..errors import ContextFullError
 from ..inputs.dataurl import is_data_url
@@ -54,6 +56,15 @@ def stops(asked: Asked) -> list[str]:
     return [asked.stop] if isinstance(asked.stop, str) else list(asked.stop or ())
 
 
+def limited(request: Request, order: Order, said: int | None) -> Order:
+    """`order`, held to the longest answer that this server makes. RefusedError where more was asked for."""
+    most = request.app.state.settings.max_tokens
+    if most is None:
+        return order
+    refuse(said is not None and said > most, f"at most {most:,} on this server", "max_tokens")
+    return replace(order, max_tokens=min(order.max_tokens or most, most))
+
+
 async def prompt(
     model: Model,
     messages: Sequence[Mapping[str, Any]],
@@ -64,6 +75,7 @@ async def prompt(
 ) -> Prompt:
     """The prompt of a chat. Tokenising and pictures take their time in another thread and process."""
     check_length(model, messages)
+    pictures.check_count(sum(part["type"] == "image_url" for part in _parts(messages)))
     seen = [await _seen(message, pictures, tiles) for message in messages]
     return await asyncio.to_thread(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
 
@@ -76,6 +88,12 @@ def check_length(model: Model, messages: Sequence[Mapping[str, Any]]) -> None:
             f"the messages have {characters:,} characters, and the context of this model is "
             f"{model.context:,} tokens: shorten the text or drop older messages"
         )
+
+
+def _parts(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """All parts of messages that come in parts."""
+    contents = (message.get("content") for message in messages)
+    return [part for content in contents if isinstance(content, list) for part in content]
 
 
 def _texts(message: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,592 @@
+"""People's way through the chat, in a browser, against a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image, ImageDraw
+
+import gemmary
+from gemmary.serve.app import create_app
+from gemmary.serve.history import History
+from gemmary.serve.models import Models
+from tests.serve.server import serving
+
+from .conftest import Tab, bring, conversation
+
+ASK = "How do I list the contents of a tar archive?"
+SAID = "body:not(.busy) .last .prose:not(:empty)"
+
+
+def ask(page: Any, text: str) -> None:
+    """Ask, and wait for the whole answer."""
+    before = page.locator(".message.assistant").count()
+    page.fill("#ask", text)
+    page.keyboard.press("Enter")
+    page.wait_for_function("(n) => document.querySelectorAll('.message.assistant').length > n", arg=before)
+    page.wait_for_selector(SAID)
+
+
+def act(page: Any, message: str, label: str) -> None:
+    """Press a message's button: of the last "user" or "assistant"."""
+    node = page.locator(f".message.{message}").last
+    node.hover()
+    node.get_by_role("button", name=label, exact=True).click()
+
+
+def kept(url: str) -> list[dict[str, Any]]:
+    return list(httpx.get(f"{url}/api/conversations").json()["conversations"])
+
+
+def whole(url: str, id: str) -> dict[str, Any]:
+    return dict(httpx.get(f"{url}/api/conversations/{id}").json())
+
+
+def test_asked_answered_reloaded(tab: Tab) -> None:
+    """The short way: a question, its answer as it streams, the same after a reload, and nothing axe-core minds."""
+    page = tab.open()
+    page.keyboard.type(ASK)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(SAID)
+    said = page.text_content(".last .prose")
+    assert page.locator(".last .code").count() == 1 and "tar" in said
+    assert re.fullmatch(r"\d+ tokens · [\d.,]+ tok/s · first after [\d.]+ s", page.text_content(".last .stats"))
+    assert re.fullmatch(r"\d+ / 1,024", page.text_content("#meter .count"))
+    page.wait_for_selector(".chat [aria-current]")
+    assert page.text_content("#title") == ASK == page.text_content(".chat a")
+    (one,) = kept(tab.url)
+    assert [m["role"] for m in whole(tab.url, one["id"])["messages"]] == ["user", "assistant"]
+    page.reload()
+    page.wait_for_selector(SAID)
+    assert page.text_content(".last .prose") == said
+    tab.axe()
+    tab.check()
+
+
+
+def png(size: tuple[int, int]) -> bytes:
+    image = Image.new("RGB", size, "#dfe7f5")
+    pen = ImageDraw.Draw(image)
+    for left in range(0, size[0], 60):
+        pen.rectangle((left, 20 + left % 90, left + 40, size[1] - 20), fill=(80, 90, 60 + left % 190))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_stop_continue_again_edit_branch_delete(tab: Tab) -> None:
+    page = tab.open()
+    ask(page, "Tell me a long story about a ship.")
+    id = page.evaluate("location.hash.slice(1)")
+
+    # another answer, stopped by Esc; it goes on where it stopped
+    act(page, "assistant", "Answer again")
+    page.wait_for_selector("body.busy .writing .prose > *")
+    page.wait_for_function("document.querySelector('.writing .prose').textContent.length > 40")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("body:not(.busy)")
+    assert page.text_content(".last .note span, .last .note").startswith("Stopped.")
+    stopped = page.text_content(".last .prose").strip()
+    page.click(".last .note button")
+    page.wait_for_function("(n) => document.querySelector('.last .prose').textContent.length > n", arg=len(stopped) + 20)
+    page.click("#send")  # it stops now
+    page.wait_for_selector("body:not(.busy)")
+    grown = page.text_content(".last .prose")
+    assert grown.startswith(stopped[:-1])
+    messages = whole(tab.url, id)["messages"]
+    assert messages[-1]["content"][0]["text"].startswith(messages[-1]["content"][0]["text"][:20])
+    assert messages[-1]["meta"]["finish"] == "cancelled"
+
+    # 2/2, back to 1/2, and the server remembers which is shown
+    assert page.text_content(".last .siblings span") == "2/2"
+    page.click('.last [title="Previous version"]')
+    assert page.text_content(".last .siblings span") == "1/2"
+    page.wait_for_timeout(300)
+    assert whole(tab.url, id)["leaf"] == messages[1]["id"]
+
+    # an edited question is a sibling, by keyboard; Esc leaves it as it was
+    act(page, "user", "Edit")
+    page.keyboard.press("Escape")
+    assert page.locator(".editor").count() == 0
+    act(page, "user", "Edit")
+    page.keyboard.press("Control+a")
+    page.keyboard.type(ASK)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".writing")
+    page.wait_for_selector(SAID)
+    assert page.text_content(".user .siblings span") == "2/2"
+    page.reload()
+    page.wait_for_selector(SAID)
+    assert page.text_content(".user .bubble") == ASK
+
+    # a longest answer ends with a note that offers more
+    page.click("#settings")
+    page.fill("#max_tokens", "5")
+    page.click("#panel .solid")
+    act(page, "assistant", "Answer again")
+    page.wait_for_selector(".last .note button")
+    assert "longest length" in page.text_content(".last .note")
+    assert whole(tab.url, id)["settings"] == {"max_tokens": 5}
+
+    # a branch is a chat of its own; deleting goes back
+    act(page, "assistant", "Branch into a new chat")
+    page.wait_for_function("(id) => location.hash.slice(1) !== id", arg=id)
+    page.wait_for_selector(SAID)
+    assert len(kept(tab.url)) == 2
+    act(page, "assistant", "Delete from here")
+    page.click("#question-yes")
+    page.wait_for_selector(".message.assistant", state="detached")
+    page.wait_for_selector("#banner:not([hidden])")
+    assert "no answer yet" in page.text_content("#banner")
+    page.click("#banner .small")
+    page.wait_for_selector(".last .note")
+    tab.axe()
+    tab.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_settings_copy_and_code(tab: Tab) -> None:
+    page = tab.open()
+    page.click("#settings")
+    page.fill("#system", "Answer in one word.")
+    page.fill("#temperature", "0")
+    page.fill("#seed", "7")
+    page.fill("#top_p", "9")
+    page.click("#panel .solid")
+    assert page.is_visible("#panel"), "a wrong number keeps the panel open"
+    tab.axe()
+    page.fill("#top_p", "0.5")
+    page.click("#panel .solid")
+    sent: list[dict[str, Any]] = []
+    page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/completions") else None)
+    ask(page, ASK)
+    assert sent[0]["messages"][0] == {"role": "system", "content": "Answer in one word."}
+    assert (sent[0]["temperature"], sent[0]["seed"], sent[0]["top_p"]) == (0, 7, 0.5) and "top_k" not in sent[0]
+    first = page.text_content(".last .prose")
+    act(page, "assistant", "Answer again")
+    page.wait_for_selector(".writing")
+    page.wait_for_selector(SAID)
+    assert page.text_content(".last .prose") == first, "the same seed gives the same text"
+    act(page, "assistant", "Copy")
+    page.wait_for_selector('.last [title="Copied"]')
+    assert page.evaluate("navigator.clipboard.readText()") == whole(tab.url, kept(tab.url)[0]["id"])["messages"][-1]["content"][0]["text"]
+    if page.locator(".last .code").count():
+        page.click('.last [title="Copy code"]')
+        page.wait_for_function("(seen) => navigator.clipboard.readText().then((text) => seen.includes(text.trim()))", arg=first)
+    page.click("#settings")
+    page.click("#reset")
+    page.click("#panel .solid")
+    page.wait_for_timeout(300)
+    assert whole(tab.url, kept(tab.url)[0]["id"])["settings"] == {}
+    tab.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_list_search_rename_export_import_delete(tab: Tab, tmp_path: Path) -> None:
+    ids = bring(tab.url, *(conversation(f"Chat {n}", f"Question {n}", f"Answer {n} has a word{n}") for n in range(5)))
+    page = tab.open()
+    page.wait_for_selector(".chat >> nth=4")
+
+    page.keyboard.press("Control+k")
+    page.wait_for_selector(".hit")
+    page.keyboard.type("WORD3")
+    page.wait_for_selector(".hit mark")
+    tab.axe()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".revealed")
+    assert page.text_content("#title") == "Chat 3"
+
+    row = page.locator(f'.chat[data-id="{ids[3]}"]')
+    row.hover()
+    row.get_by_role("button").click()
+    tab.axe()
+    page.keyboard.press("Enter")  # the first item: rename
+    page.fill("#question-value", "Named anew")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.getElementById('title').textContent === 'Named anew'")
+
+    for label, ending in (("Export as Markdown", ".md"), ("Export as JSON", ".json")):
+        row.hover()
+        row.get_by_role("button").click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name=label).click()
+        assert download.value.suggested_filename == f"Named-anew{ending}"
+        download.value.save_as(tmp_path / f"chat{ending}")
+    assert (tmp_path / "chat.md").read_text().startswith("# Named anew\n\n## You\n\nQuestion 3")
+
+    page.set_input_files("#import-file", tmp_path / "chat.json")
+    page.wait_for_function("(id) => location.hash.slice(1) && location.hash.slice(1) !== id", arg=ids[3])
+    assert len(kept(tab.url)) == 6
+    (tmp_path / "wrong.json").write_text(json.dumps({"a": 1}))
+    page.set_input_files("#import-file", tmp_path / "wrong.json")
+    page.wait_for_selector("#banner.wrong")
+    assert "This file was not taken" in page.text_content("#banner")
+
+    row.hover()
+    row.get_by_role("button").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    page.click("#question-yes")
+    row.wait_for(state="detached")
+    assert ids[3] not in [one["id"] for one in kept(tab.url)]
+    page.keyboard.press("Control+Shift+o")
+    page.wait_for_selector("#empty:not([hidden])")
+    page.go_back()
+    page.wait_for_selector(SAID)
+    tab.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_second_tab_sees_what_changes(tab: Tab, browser: Any) -> None:
+    page = tab.open()
+    ask(page, ASK)
+    place = page.evaluate("location.hash")
+    context = browser.new_context()  # another browser: nothing but the server tells it
+    other = Tab(context, tab.url)
+    there = other.open(place)
+    there.wait_for_selector(SAID)
+    ask(page, "And how do I extract it?")
+    there.wait_for_function("document.querySelectorAll('.message').length === 4")
+    there.wait_for_function(
+        "(text) => document.querySelector('.last .prose').textContent === text", arg=page.text_content(".last .prose")
+    )
+    ask(there, "Thanks")
+    page.wait_for_function("document.querySelectorAll('.message').length === 6")
+    act(there, "user", "Delete from here")
+    there.click("#question-yes")
+    page.wait_for_function("document.querySelectorAll('.message').length === 4")
+    httpx.delete(f"{tab.url}/api/conversations/{place[1:]}")
+    page.wait_for_selector("#empty:not([hidden])")
+    other.check()
+    tab.check()
+    context.close()
+
+
+@pytest.fixture
+def eyes(browser: Any, tmp_path: Path) -> Iterator[Tab]:
+    """A tab before a tiny model that sees."""
+    from tests.engine.seeing import build
+
+    build(tmp_path / "model")
+    history = History(tmp_path / "history.db")
+    with (
+        gemmary.load(tmp_path / "model", threads=1, streams=2, queue=4) as model,
+        serving(create_app(Models({"eyes": model}), None, history)) as url,
+    ):
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, permissions=["clipboard-read"])
+        yield Tab(context, url)
+        context.close()
+    history.close()
+
+
+DROP = """([text, name]) => {
+  const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], name, { type: "image/png" }));
+  return data;
+}"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_pictures_picked_dropped_pasted_cut_and_sent(eyes: Tab, tmp_path: Path) -> None:
+    import base64
+
+    page = eyes.open()
+    page.click("#settings")
+    page.check("#pan_and_scan")
+    page.fill("#max_tokens", "8")
+    page.click("#panel .solid")
+    (tmp_path / "wide.png").write_bytes(png((1600, 600)))
+    (tmp_path / "huge.png").write_bytes(png((6000, 1200)))
+    (tmp_path / "text.png").write_text("no picture")
+    page.set_input_files("#files", [tmp_path / "wide.png", tmp_path / "huge.png"])
+    page.wait_for_selector("#thumbs li >> nth=1")
+    page.wait_for_function("document.querySelectorAll('#thumbs canvas.crop').length === 3 + 4")
+    sizes = page.evaluate("[...document.querySelectorAll('#thumbs img')].map((one) => one.naturalWidth)")
+    assert sizes == [1600, 3584], "what is huge is made smaller"
+    data = page.evaluate_handle(DROP, [base64.b64encode(png((300, 300))).decode(), "dropped.png"])
+    page.dispatch_event("body", "dragenter", {"dataTransfer": data})
+    assert page.is_visible("#drop")
+    page.dispatch_event("body", "drop", {"dataTransfer": data})
+    page.wait_for_selector("#thumbs li >> nth=2")
+    assert page.is_hidden("#drop")
+    page.evaluate(
+        """(data) => document.getElementById("ask").dispatchEvent(
+             new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }))""",
+        page.evaluate_handle(DROP, [base64.b64encode(png((200, 200))).decode(), "pasted.png"]),
+    )
+    page.wait_for_selector("#thumbs li >> nth=3")
+    page.set_input_files("#files", tmp_path / "text.png")
+    page.wait_for_selector("#banner.wrong")
+    assert "no picture" in page.text_content("#banner")
+    eyes.axe()
+    for name in ("huge.png", "pasted.png"):
+        page.get_by_role("button", name=f"Remove {name}").click()
+    assert page.locator("#thumbs li").count() == 2
+    sent: list[dict[str, Any]] = []
+    page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/completions") else None)
+    ask(page, "what is it")
+    parts = sent[0]["messages"][0]["content"]
+    assert [part["type"] for part in parts] == ["image_url", "image_url", "text"] and sent[0]["pan_and_scan"] is True
+    decoded = Image.open(io.BytesIO(base64.b64decode(parts[0]["image_url"]["url"].split(",")[1])))
+    assert decoded.size == (1600, 600)
+    assert page.locator(".pictures img").count() == 2 and page.locator(".pictures canvas").count() == 3
+    page.reload()
+    page.wait_for_function("[...document.querySelectorAll('.pictures img')].filter((one) => one.naturalWidth).length === 2")
+    ask(page, "and now")  # after the reload pictures come back from the server
+    assert sent[-1]["messages"][0]["content"][0]["image_url"]["url"] == parts[0]["image_url"]["url"]
+    eyes.axe()
+    eyes.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_full_queue_server_gone_and_key(tab: Tab) -> None:
+    page = tab.open()
+    refusals = iter([True, True, False])
+
+    def full(route: Any) -> None:
+        if next(refusals):
+            body = json.dumps({"error": {"message": "too many wait", "code": "queue_full"}})
+            route.fulfill(status=429, body=body, headers={"Retry-After": "1"})
+        else:
+            route.continue_()
+
+    page.route("**/v1/chat/completions", full, times=3)
+    page.fill("#ask", ASK)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#banner.busy")
+    assert "All places are taken" in page.text_content("#banner")
+    page.wait_for_selector(SAID)
+    assert page.is_hidden("#banner")
+
+    page.context.set_offline(True)
+    page.fill("#ask", "Are you there?")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#banner.wrong")
+    assert "does not answer" in page.text_content("#banner")
+    assert page.input_value("#ask") == "Are you there?", "what was written is not lost"
+    page.context.set_offline(False)
+    page.wait_for_function("document.getElementById('banner').textContent.includes('back')")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelectorAll('.message').length === 4")
+    page.wait_for_selector(SAID)
+
+    # an answer that breaks off is kept as far as it came, and can go on
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(
+        content_type="text/event-stream",
+        body='data: {"choices":[{"delta":{"content":"Half of it"}}]}\n\n'), times=1)  # fmt: skip
+    page.fill("#ask", "Once more")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".last .note button")
+    assert "cut off" in page.text_content(".last .note")
+    assert whole(tab.url, kept(tab.url)[0]["id"])["messages"][-1]["content"][0]["text"] == "Half of it"
+
+    def guarded(route: Any) -> None:
+        if route.request.headers.get("authorization") == "Bearer right":
+            route.continue_()
+        else:
+            route.fulfill(status=401, body=json.dumps({"error": {"message": "a key is needed"}}))
+
+    page.route("**/api/**", guarded)
+    page.route("**/v1/**", guarded)
+    page.reload(wait_until="commit")
+    page.wait_for_selector("#question[open]")
+    tab.axe()
+    page.fill("#question-value", "wrong")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.getElementById('question-text').textContent.includes('does not know')")
+    page.fill("#question-value", "right")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".last .note button")
+    page.reload()
+    page.wait_for_selector(".last .note button")
+    tab.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_scrolling_up_is_left_alone(tab: Tab) -> None:
+    (id,) = bring(tab.url, conversation("Long", *("word " * 200 for _ in range(40))))
+    page = tab.open(f"#{id}")
+    page.wait_for_selector(SAID)
+    far = "document.getElementById('scroll').scrollHeight - document.getElementById('scroll').scrollTop - document.getElementById('scroll').clientHeight"
+    page.wait_for_function(f"{far} < 40")
+    page.evaluate(SLOW_STREAM, {"pieces": 150, "every": 20})
+    page.fill("#ask", "go")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.writing .prose')?.textContent.length > 100")
+    assert page.evaluate(far) < 60, "it follows"
+    page.mouse.move(700, 400)
+    page.mouse.wheel(0, -600)
+    page.wait_for_timeout(300)
+    top = page.evaluate("document.getElementById('scroll').scrollTop")
+    page.wait_for_timeout(800)
+    assert abs(page.evaluate("document.getElementById('scroll').scrollTop") - top) < 3, "it stays where it was put"
+    page.click("#down")
+    page.wait_for_function(f"{far} < 60")
+    page.wait_for_timeout(400)
+    assert page.evaluate(far) < 60, "it follows again"
+    page.wait_for_selector(SAID)
+    tab.check()
+
+
+# Answers of the model, made in the page: so many pieces, one each so many milliseconds.
+SLOW_STREAM = """({pieces, every}) => {
+  const real = window.fetch;
+  window.fetch = (path, options) => {
+    if (!String(path).endsWith("/v1/chat/completions")) return real(path, options);
+    const encoder = new TextEncoder();
+    const said = (delta, more = {}) => encoder.encode(`data: ${JSON.stringify({choices: [{delta, ...more}]})}\\n\\n`);
+    const words = ["word ", "*more* ", "`code` ", "and $x^2$, ", "so on.\\n\\n", "- item\\n- item\\n\\n",
+                   "```python\\nprint(1)\\n```\\n\\n"];
+    let number = 0;
+    return Promise.resolve(new Response(new ReadableStream({
+      async pull(stream) {
+        await new Promise((resolve) => setTimeout(resolve, every));
+        if (options.signal?.aborted) return stream.error(new DOMException("stopped", "AbortError"));
+        if (number++ < pieces) stream.enqueue(said({content: words[number % words.length]}));
+        else {
+          stream.enqueue(said({}, {finish_reason: "stop"}));
+          stream.close();
+        }
+      },
+    })));
+  };
+}"""
+
+FRAMES = """(seconds) => new Promise((resolve) => {
+  const times = [];
+  const count = (now) => {
+    times.push(now);
+    if (now - times[0] < seconds * 1000) requestAnimationFrame(count);
+    else resolve(times);
+  };
+  requestAnimationFrame(count);
+})"""
+
+
+def rate(times: list[float]) -> float:
+    return 1000 * (len(times) - 1) / (times[-1] - times[0])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_500_messages_scroll_and_stream_at_50_frames(tab: Tab) -> None:
+    answer = (
+        "Some *text* with `code` and $x^2$.\n\n```python\ndef f(x):\n    return x + 1\n```\n\n"
+        "| a | b |\n| - | - |\n| 1 | 2 |\n\n- one\n- two\n\n" + "A longer paragraph of words. " * 12
+    )
+    (id,) = bring(tab.url, conversation("Long", *((f"Question {n}?", f"Answer {n}. {answer}")[n % 2] for n in range(500))))
+    page = tab.open()
+    started = time.perf_counter()
+    page.evaluate("(id) => { location.hash = id; }", id)
+    page.wait_for_selector(SAID)
+    print(f"opened in {time.perf_counter() - started:.2f} s")
+    page.wait_for_timeout(1000)
+    page.evaluate(
+        """() => {
+          const view = document.getElementById("scroll");
+          let last = performance.now();
+          const go = (now) => {
+            view.scrollTop -= 3 * (now - last);  // three pixels a millisecond: a fast flick
+            last = now;
+            if (!window.rest) requestAnimationFrame(go);
+          };
+          requestAnimationFrame(go);
+        }"""
+    )
+    scrolled = page.evaluate(FRAMES, 4)
+    page.evaluate("window.rest = true")
+    page.evaluate(SLOW_STREAM, {"pieces": 600, "every": 8})
+    page.click("#down")
+    page.fill("#ask", "go")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".writing .prose > *")
+    streamed = page.evaluate(FRAMES, 4)
+    print(f"scrolling {rate(scrolled):.1f} fps, streaming {rate(streamed):.1f} fps")
+    assert rate(scrolled) >= 50 and rate(streamed) >= 50
+    tab.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(390, 844), (1440, 900)])
+def test_every_size_and_theme_is_clean(chat: str, browser: Any, size: tuple[int, int], theme: str) -> None:
+    rich = "# T\n\n`c` [l](https://example.org) $x$\n\n```python\nreturn 'a'  # note\n```\n\n| a |\n| - |\n| " + "b" * 300 + " |"
+    (id,) = bring(chat, conversation("Rich", "question", rich, "again", "end"))
+    phone = size[0] < 800
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=theme, is_mobile=phone, has_touch=phone
+    )
+    tab = Tab(context, chat)
+    page = tab.open(f"#{id}")
+    page.wait_for_selector(".hljs-keyword")
+    page.wait_for_selector(".katex")
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    tab.axe()
+    if phone:
+        page.click(".open-sidebar")
+        tab.axe()
+        page.click(".chat a")
+        assert page.evaluate("document.body.classList.contains('folded')")
+    page.click("#settings")
+    tab.axe()
+    page.keyboard.press("Escape")
+    assert page.evaluate("getComputedStyle(document.body).colorScheme") == theme
+    tab.check()
+    context.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_keyboard_alone(tab: Tab) -> None:
+    page = tab.open()
+    page.keyboard.type("first line")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("second line")
+    assert page.input_value("#ask") == "first line\nsecond line"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(SAID)
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.title || document.activeElement.id || document.activeElement.textContent.trim()"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        inside = page.evaluate("document.activeElement.matches('#ask, body, #query')")
+        assert inside or outline != "none", reached
+    assert {"Settings", "Copy", "Answer again", "Edit", "Branch into a new chat", "Delete from here", "New chatCtrl Shift O"} <= reached
+    tab.check()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_server_that_keeps_nothing(bundled: gemmary.Model, browser: Any) -> None:
+    with serving(create_app(Models({"test": bundled}))) as url:
+        context = browser.new_context()
+        tab = Tab(context, url)
+        page = tab.open()
+        assert "keeps no conversations" in page.text_content("#empty-note")
+        ask(page, ASK)
+        act(page, "assistant", "Answer again")
+        page.wait_for_selector(".last .siblings")
+        page.wait_for_selector(SAID)
+        assert page.text_content(".last .siblings span") == "2/2"
+        assert page.is_hidden("#search")
+        tab.axe()
+        tab.check()
+        context.close()
