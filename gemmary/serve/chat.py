@@ -19,7 +19,7 @@ from .presence import attended
 from .schemas import calls_schema, checked
 from .shapes import Call, ChatAnswer, ChatChoice, progress, spent, used
 from .sse import DONE, EventStream, event
-from .tools import CallReader, Part
+from .tools import CallReader, Part, parts
 from .wire import ChatRequest, NamedChoice, ObjectFormat, SchemaFormat
 
 router = APIRouter(tags=["OpenAI"])
@@ -123,7 +123,7 @@ class Choice:
 
     def take(self, piece: Piece) -> list[dict[str, Any]]:
         """What a stream tells of a piece: choices of chunks. The last one has a finish_reason."""
-        deltas = [self._delta(part) for part in self._parts(piece)]
+        deltas = [self._delta(part) for part in parts(self._reader, piece)]
         told = [self._chunk(delta) for delta in deltas]
         if piece.logprobs:
             told = told or [self._chunk({})]
@@ -151,12 +151,6 @@ class Choice:
             answer["message"]["content"] = self._text.strip() or None
             answer["message"]["tool_calls"] = self._calls
         return answer
-
-    def _parts(self, piece: Piece) -> list[Part]:
-        if self._reader is None:
-            return [piece.text] if piece.text else []
-        last = self._reader.finish if piece.finish_reason is not None else list
-        return [*self._reader.push(piece.text), *last()]
 
     def _delta(self, part: Part) -> dict[str, Any]:
         if isinstance(part, str):

@@ -166,7 +166,7 @@ def _wrong(error: Mapping[str, Any]) -> str:
 
 
 def documented(
-    more: Mapping[int, Any] | None = None, shape: type = Faulty
+    more: Mapping[int | str, Any] | None = None, shape: type = Faulty
 ) -> dict[int | str, dict[str, Any]]:
     """What the routes that answer may say, for /openapi.json; `shape`: of an error."""
     said = {400: "A field is wrong.", 404: "No such model.", 422: "A picture or a schema cannot be used.",
