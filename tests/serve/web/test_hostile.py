@@ -7,6 +7,7 @@ writes, titles, names of pictures and models, system prompts, errors, what searc
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,14 @@ def hostile(payload: str) -> dict[str, Any]:
     return made
 
 
+def refusing(said: str) -> Callable[[Any], None]:
+    body = json.dumps({"error": {"message": said, "code": said}})
+    return lambda route: route.fulfill(status=400, body=body)
+
+
 def channels(tab: Tab, payloads: list[str]) -> None:
     ids = bring(tab.url, *(hostile(payload) for payload in payloads))
-    tab.page.route("**/pictures/*", lambda route: route.fulfill(
-        status=500, json={"error": {"message": payloads[0], "code": payloads[0]}}))  # fmt: skip
+    tab.page.route("**/pictures/*", refusing(payloads[0]))
     page = tab.open()
     page.wait_for_selector(".chat")
     for id, payload in zip(ids, payloads, strict=True):
@@ -116,14 +121,13 @@ def channels(tab: Tab, payloads: list[str]) -> None:
     page.keyboard.press("Escape")
     page.click("#settings")
     page.keyboard.press("Escape")
+    page.click("#new")
     for number, payload in enumerate(payloads[:3]):
-        tab.page.route("**/v1/chat/completions", lambda route, said=payload: route.fulfill(
-            status=400, body=json.dumps({"error": {"message": said, "code": said}})))  # fmt: skip
+        page.unroute("**/v1/chat/completions")
+        page.route("**/v1/chat/completions", refusing(payload))
         page.fill("#ask", payload + str(number))
         page.keyboard.press("Enter")
-        page.wait_for_function(
-            "(said) => document.getElementById('banner').textContent.includes(said)", arg=payload.strip()[1:]
-        )
+        page.get_by_role("status").filter(has_text=payload.strip()[1:]).first.wait_for()
     page.wait_for_timeout(100)
     page.evaluate("window.fired = window.fired.filter((one) => !one.startsWith('rejection'))")
     tab.check()
@@ -136,4 +140,5 @@ def test_everything_else_that_is_shown(tab: Tab) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_everything_else_that_is_shown_with_every_payload(tab: Tab) -> None:
-    channels(tab, [payload for payload in PAYLOADS if payload.strip()])
+    for begin in range(0, len(PAYLOADS), 50):  # the list shows the latest hundred
+        channels(tab, PAYLOADS[begin : begin + 50])
