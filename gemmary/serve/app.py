@@ -16,7 +16,7 @@ PARTS = (listing, chat, completions, tokenizing, messages, reference, conversati
 
 
 def create_app(models: Models, settings: Settings | None = None, history: History | None = None) -> FastAPI:
-    """An ASGI application that answers with these models. history: where the web chat's conversations are kept."""
+    """An ASGI application that answers with these models. history: keeps the web chat's conversations."""
     settings = settings or Settings()
     app = FastAPI(title="Gemmary", version=__version__, docs_url=None, redoc_url=None)
     app.state.models = models
