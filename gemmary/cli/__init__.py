@@ -15,7 +15,9 @@ from .library import list_, pull, rm
 from .quantize import convert, quantize
 from .serve import serve
 from .show import show
+from .study import study
 from .terminal import note, printable
+from .train import train
 
 app = typer.Typer(
     name="gemmary",
@@ -33,6 +35,8 @@ app.command("rm")(rm)
 app.command("bench")(bench)
 app.command("quantize")(quantize)
 app.command("convert")(convert)
+app.command("study")(study)
+app.command("train")(train)
 
 
 def _version(wanted: bool) -> None:
@@ -57,6 +61,7 @@ def gemmary(
     gemmary pull google/gemma-3-4b-it          fetch Google's 4B, in 4 bits
     gemmary show google/gemma-3-4b-it          its sizes, formats and memory
     gemmary bench                              this machine's speed with each size, before any download
+    gemmary train --example > run.toml         train one of your own
     """
 
 

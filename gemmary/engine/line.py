@@ -31,10 +31,10 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
-    def join(self, thing: T, owner: str) -> None:
-        """Wait. QueueFullError where too many do."""
+    def join(self, thing: T, owner: str, free: int = 0) -> None:
+        """Wait. QueueFullError where too many do; who takes one of `free` places at once does not count."""
         with self._lock:
-            if self._length >= self._limit:
+            if self._length >= self._limit + free:
                 raise QueueFullError(
                     f"{self._length:,} requests wait already, which is the limit: ask again in a while"
                 )

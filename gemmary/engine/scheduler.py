@@ -115,7 +115,8 @@ class Scheduler:
 
         QueueFullError where too many wait. Setting `request.cancel` ends it within a step.
         """
-        self._line.join(Passage(request, run, listener, owner), owner)
+        free = max(0, self._streams - len(self._running))
+        self._line.join(Passage(request, run, listener, owner), owner, free)
         self._wake()
 
     def draws(self, request: Request, run: Run, owner: str = "") -> Generator[Draw, None, None]:

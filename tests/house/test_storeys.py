@@ -27,6 +27,7 @@ ORDER = (
     ("serve",),
     ("recipes",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {storey: rank for rank, storeys in enumerate(ORDER) for storey in storeys}
 APART = {
@@ -40,6 +41,8 @@ APART = {
 # Everything outside these rooms is the CPU path, which runs where PyTorch is not installed.
 TORCH_ROOMS = (
     "gemmary.ops.reference",
+    "gemmary.ops.banded",
+    "gemmary.ops.flex",
     "gemmary.ops.trainable",
     "gemmary.ops.triton",
     "gemmary.model.modules",
