@@ -14,12 +14,21 @@ from . import exporting, faults
 from .exporting import File, Hash, Id, Said, Strict, System, Title, Values
 from .history import History
 from .historyfile import HistoryError
+from .shapes import Faulty
 
 MOST_PICTURE = 32 << 20  # bytes
 NO_HISTORY = "this server keeps no conversations: start it with a history"
 KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture's name is its content
 
-router = APIRouter(prefix="/api")
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "model": Faulty}
+    for status, text in {
+        400: "A field is wrong.", 404: "It is not here.", 409: "The id is taken.", 413: "The picture is too large.",
+        500: "The file is damaged.", 503: "The file cannot be written.", 507: "The disk is full.",
+    }.items()
+}  # fmt: skip
+
+router = APIRouter(prefix="/api", tags=["Web chat"], responses=REFUSALS)
 Place = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{4,64}$")]
 
 

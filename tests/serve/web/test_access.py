@@ -35,6 +35,8 @@ def test_every_size_and_theme_is_clean(chat: str, browser: Any, size: tuple[int,
     page.wait_for_selector(".hljs-keyword")
     page.wait_for_selector(".katex")
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    box = page.locator("#composer").bounding_box()
+    assert size[1] - 40 < box["y"] + box["height"] <= size[1], "the message box is at the bottom"
     tab.axe()
     if phone:
         page.click(".open-sidebar")
