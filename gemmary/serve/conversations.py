@@ -8,17 +8,27 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
 from . import exporting, faults
 from .exporting import File, Hash, Id, Said, Strict, System, Title, Values
 from .history import History
 from .historyfile import HistoryError
+from .shapes import Faulty
 
 MOST_PICTURE = 32 << 20  # bytes
 NO_HISTORY = "this server keeps no conversations: start it with a history"
 KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture's name is its content
 
-router = APIRouter(prefix="/api")
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "model": Faulty}
+    for status, text in {
+        400: "A field is wrong.", 404: "It is not here.", 409: "The id is taken.", 413: "The picture is too large.",
+        500: "The file is damaged.", 503: "The file cannot be written.", 507: "The disk is full.",
+    }.items()
+}  # fmt: skip
+
+router = APIRouter(prefix="/api", tags=["Web chat"], responses=REFUSALS)
 Place = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{4,64}$")]
 
 
@@ -27,7 +37,7 @@ class New(Strict):
 
     title: Title | None = None
     system: System = ""
-    settings: Values = {}
+    settings: Values = Field(default_factory=dict)
 
 
 class Changes(Strict):
@@ -105,8 +115,7 @@ def conversation(request: Request, id: Place) -> dict[str, Any]:
 @router.patch("/conversations/{id}")
 def revise(request: Request, id: Place, changes: Changes) -> dict[str, Any]:
     """Rename it, or set its system prompt, settings or leaf."""
-    named = changes.model_dump(exclude_unset=True)
-    return history_of(request).revise(owner_of(request), id, {k: v for k, v in named.items() if v is not None})
+    return history_of(request).revise(owner_of(request), id, changes.model_dump(exclude_none=True))
 
 
 @router.delete("/conversations/{id}", status_code=204)
@@ -162,7 +171,8 @@ def export(request: Request, id: Place, form: Literal["json", "markdown"] = "jso
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
     if form == "markdown":
         return Response(exporting.as_markdown(whole), media_type="text/markdown", headers=headers)
-    return JSONResponse(exporting.as_json(whole, lambda one: history.picture(owner, id, one)), headers=headers)
+    file = exporting.as_json(whole, lambda one: history.picture(owner, id, one))
+    return JSONResponse(file, headers=headers)
 
 
 async def refused(request: Request, error: Exception) -> JSONResponse:

@@ -58,7 +58,7 @@ class Said(Strict):
     parent: Id | None
     role: Literal["user", "assistant"]
     content: Content
-    meta: Values = {}
+    meta: Values = Field(default_factory=dict)
 
 
 class Message(Said):

@@ -16,15 +16,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import finding
+from .finding import SUMMARY, Row
 from .historyfile import HistoryError, HistoryFile
 
-MOST_FOUND = 50
-AROUND = 48  # letters before and behind what was found
 UNTITLED = "New chat"
 TITLE = 60
-_SUMMARY = "id, title, created, updated, changed, leaf"
-
-Row = dict[str, Any]
 
 
 def title_of(text: str) -> str:
@@ -62,7 +59,8 @@ class History:
         """Summaries, the latest first."""
         with self._file.reading() as db:
             rows = db.execute(
-                f"SELECT {_SUMMARY} FROM conversation WHERE owner = ? ORDER BY updated DESC, id LIMIT ? OFFSET ?",
+                f"SELECT {SUMMARY} FROM conversation WHERE owner = ? "
+                "ORDER BY updated DESC, id LIMIT ? OFFSET ?",
                 (owner, limit, offset),
             )
             return [dict(row) for row in rows]
@@ -76,23 +74,22 @@ class History:
         if not words:
             return []
         with self._file.reading() as db:
-            titled = {row["id"]: dict(row, found=None) for row in _titled(db, owner, words)}
-            said: dict[str, Row] = {}
-            for row in _said(db, owner, words):
-                said.setdefault(row["id"], _found(row, words))
-        return list((titled | said).values())[:MOST_FOUND]
+            return finding.found(db, owner, words)
 
     def get(self, owner: str, id: str) -> Row:
         """A conversation with all its messages, older ones first."""
         with self._file.reading() as db:
             conversation = _conversation(db, owner, id)
             rows = db.execute(
-                "SELECT id, parent, role, content, meta, created FROM message WHERE conversation = ? ORDER BY number",
+                "SELECT id, parent, role, content, meta, created FROM message "
+                "WHERE conversation = ? ORDER BY number",
                 (id,),
             )
             return {**_opened(conversation), "messages": [_message(row) for row in rows]}
 
-    def create(self, owner: str, title: str = "", system: str = "", settings: Mapping[str, Any] | None = None) -> Row:
+    def create(
+        self, owner: str, title: str = "", system: str = "", settings: Mapping[str, Any] | None = None
+    ) -> Row:
         """A new conversation."""
         id, now = secrets.token_hex(12), time.time()
         with self._file.writing() as db:
@@ -125,7 +122,7 @@ class History:
     def put(self, owner: str, id: str, message: Mapping[str, Any]) -> Row:
         """Add a message, or change the content and meta of one that is there; it becomes the leaf.
 
-        message: id, parent (None for a first one), role, content (parts), meta. To send it twice does no harm.
+        message: id, parent (None for a first one), role, content (parts), meta. Sent twice it does no harm.
         """
         with self._file.writing() as db:
             conversation = _conversation(db, owner, id)
@@ -136,7 +133,8 @@ class History:
                 _insert(db, id, message, time.time())
                 first = conversation["title"] == UNTITLED and message["role"] == "user"
                 title = title_of(_words(message["content"])) if first else conversation["title"]
-                db.execute("UPDATE conversation SET leaf = ?, title = ? WHERE id = ?", (message["id"], title, id))
+                change = "UPDATE conversation SET leaf = ?, title = ? WHERE id = ?"
+                db.execute(change, (message["id"], title, id))
             elif (known["parent"], known["role"]) != (message["parent"], message["role"]):
                 raise HistoryError("another message has this id: choose a new one", 409)
             else:
@@ -150,7 +148,8 @@ class History:
             leaf = _conversation(db, owner, id)["leaf"]
             parent = _of(db, id, message)["parent"]
             gone = _below(db, id, message)
-            db.executemany("DELETE FROM message WHERE conversation = ? AND id = ?", ((id, one) for one in gone))
+            delete = "DELETE FROM message WHERE conversation = ? AND id = ?"
+            db.executemany(delete, ((id, one) for one in gone))
             if leaf in gone:
                 db.execute("UPDATE conversation SET leaf = ? WHERE id = ?", (parent, id))
             _touch(db, id)
@@ -172,9 +171,10 @@ class History:
         """Add a conversation that comes whole, under a new id: all of it, or nothing."""
         id, now = secrets.token_hex(12), time.time()
         with self._file.writing() as db:
+            settings, created = _json(whole["settings"]), whole["created"]
             db.execute(
                 "INSERT INTO conversation VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?)",
-                (id, owner, whole["title"], whole["system"], _json(whole["settings"]), whole["created"], now, _tick(db)),
+                (id, owner, whole["title"], whole["system"], settings, created, now, _tick(db)),
             )
             for message in whole["messages"]:
                 _insert(db, id, message, message["created"])
@@ -231,7 +231,7 @@ def _opened(row: sqlite3.Row) -> Row:
 
 
 def _summary(db: sqlite3.Connection, id: str) -> sqlite3.Row:
-    row: sqlite3.Row = db.execute(f"SELECT {_SUMMARY} FROM conversation WHERE id = ?", (id,)).fetchone()
+    row: sqlite3.Row = db.execute(f"SELECT {SUMMARY} FROM conversation WHERE id = ?", (id,)).fetchone()
     return row
 
 
@@ -290,45 +290,3 @@ def _touch(db: sqlite3.Connection, id: str, recent: bool = True) -> None:
     db.execute("UPDATE conversation SET changed = ? WHERE id = ?", (_tick(db), id))
     if recent:
         db.execute("UPDATE conversation SET updated = ? WHERE id = ?", (time.time(), id))
-
-
-def _like(word: str) -> str:
-    escaped = re.sub(r"([\\%_])", r"\\\1", word)
-    return f"%{escaped}%"
-
-
-def _titled(db: sqlite3.Connection, owner: str, words: list[str]) -> list[sqlite3.Row]:
-    having = " AND ".join(r"title LIKE ? ESCAPE '\'" for _ in words)
-    return db.execute(
-        f"SELECT {_SUMMARY} FROM conversation WHERE owner = ? AND {having} ORDER BY updated DESC LIMIT ?",
-        (owner, *map(_like, words), MOST_FOUND),
-    ).fetchall()
-
-
-def _said(db: sqlite3.Connection, owner: str, words: list[str]) -> list[sqlite3.Row]:
-    """Messages with all words. The index knows pieces of three letters; shorter words are looked for in the text."""
-    indexed = " ".join('"' + word.replace('"', '""') + '"' for word in words if len(word) >= 3)
-    short = [_like(word) for word in words if len(word) < 3]
-    where = ["conversation.owner = ?", *(r"message.text LIKE ? ESCAPE '\'" for _ in short)]
-    if indexed:
-        where.append("message.number IN (SELECT rowid FROM words WHERE words MATCH ?)")
-    summary = ", ".join(f"conversation.{name.strip()}" for name in _SUMMARY.split(","))
-    return db.execute(
-        f"SELECT {summary}, message.id AS message, message.text AS text FROM message "
-        f"JOIN conversation ON conversation.id = message.conversation WHERE {' AND '.join(where)} "
-        "ORDER BY conversation.updated DESC, message.number DESC LIMIT 500",
-        (owner, *short, *([indexed] if indexed else [])),
-    ).fetchall()
-
-
-def _found(row: sqlite3.Row, words: list[str]) -> Row:
-    summary = {name.strip(): row[name.strip()] for name in _SUMMARY.split(",")}
-    text = row["text"]
-    hit = re.search("|".join(re.escape(word) for word in words), text, re.IGNORECASE)
-    start, end = hit.span() if hit else (0, 0)
-    around = {
-        "before": ("…" if start > AROUND else "") + text[max(0, start - AROUND) : start],
-        "match": text[start:end],
-        "after": text[end : end + AROUND] + ("…" if len(text) > end + AROUND else ""),
-    }
-    return {**summary, "found": {"message": row["message"], **around}}

@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,9 +101,13 @@ class HistoryFile:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection in a transaction that is on the disk when the block ends, or undone if it raises."""
-        with _told(self.path), self._writing, self._connection() as connection:
-            with _transaction(connection, "IMMEDIATE"):
-                yield connection
+        with (
+            _told(self.path),
+            self._writing,
+            self._connection() as connection,
+            _transaction(connection, "IMMEDIATE"),
+        ):
+            yield connection
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -216,13 +220,14 @@ def _code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-_REASONS: dict[int, tuple[int, Callable[[Path], str]]] = {
-    sqlite3.SQLITE_FULL: (507, lambda path: f"the disk is full, and this was not kept: make room for {path}"),
-    sqlite3.SQLITE_READONLY: (503, lambda path: f"{path} cannot be written: check who may write there"),
-    sqlite3.SQLITE_CANTOPEN: (503, lambda path: f"{path} cannot be opened: check who may write there"),
-    sqlite3.SQLITE_BUSY: (503, lambda path: "the history is busy: try again"),
-    sqlite3.SQLITE_CORRUPT: (500, lambda path: f"{path} is damaged: start the server again, which sets it aside"),
-    sqlite3.SQLITE_NOTADB: (500, lambda path: f"{path} is damaged: start the server again, which sets it aside"),
+_DAMAGED = "{path} is damaged: start the server again, which sets it aside"
+_REASONS = {
+    sqlite3.SQLITE_FULL: (507, "the disk is full, and this was not kept: make room for {path}"),
+    sqlite3.SQLITE_READONLY: (503, "{path} cannot be written: check who may write there"),
+    sqlite3.SQLITE_CANTOPEN: (503, "{path} cannot be opened: check who may write there"),
+    sqlite3.SQLITE_BUSY: (503, "the history is busy: try again"),
+    sqlite3.SQLITE_CORRUPT: (500, _DAMAGED),
+    sqlite3.SQLITE_NOTADB: (500, _DAMAGED),
 }
 
 
@@ -232,7 +237,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        status, say = _REASONS.get(_code(error), (500, lambda path: f"{path} cannot be read or written"))
-        raise HistoryError(f"{say(path)} ({error})", status) from None
+        status, reason = _REASONS.get(_code(error), (500, "{path} cannot be read or written"))
+        raise HistoryError(f"{reason.format(path=path)} ({error})", status) from None
     except OSError as error:
         raise HistoryError(f"{path} cannot be opened: {error.strerror}", 503) from None

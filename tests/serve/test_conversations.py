@@ -41,7 +41,9 @@ def png(size: tuple[int, int] = (3, 2)) -> bytes:
 
 def begun(client: TestClient) -> str:
     """A conversation with a picture, and two answers."""
-    id = client.post("/api/conversations", json={"system": "Be brief.", "settings": {"temperature": 0.5}}).json()["id"]
+    id = client.post(
+        "/api/conversations", json={"system": "Be brief.", "settings": {"temperature": 0.5}}
+    ).json()["id"]
     picture = client.post(f"/api/conversations/{id}/pictures", content=png(), headers=PNG).json()["id"]
     shown = {"type": "picture", "id": picture, "name": "a.png", "width": 3, "height": 2}
     put(client, id, "ask1", None, "user", "What is this?", shown)
@@ -50,8 +52,15 @@ def begun(client: TestClient) -> str:
     return str(id)
 
 
-def put(client: TestClient, id: str, message: str, parent: str | None, role: str, text: str, *more: Any) -> None:
-    body = {"parent": parent, "role": role, "content": [*more, {"type": "text", "text": text}], "meta": {"speed": 1.5}}
+def put(
+    client: TestClient, id: str, message: str, parent: str | None, role: str, text: str, *more: Any
+) -> None:
+    body = {
+        "parent": parent,
+        "role": role,
+        "content": [*more, {"type": "text", "text": text}],
+        "meta": {"speed": 1.5},
+    }
     answer = client.put(f"/api/conversations/{id}/messages/{message}", json=body)
     assert answer.status_code == 200, answer.text
 
@@ -82,7 +91,10 @@ def test_listed_searched_renamed_branched_deleted(client: TestClient) -> None:
     id = begun(client)
     assert [one["id"] for one in client.get("/api/conversations").json()["conversations"]] == [id]
     assert client.get("/api/search?q=red").json()["conversations"][0]["found"]["match"].lower() == "red"
-    assert client.patch(f"/api/conversations/{id}", json={"title": "Colours", "leaf": "ans1"}).json()["leaf"] == "ans1"
+    assert (
+        client.patch(f"/api/conversations/{id}", json={"title": "Colours", "leaf": "ans1"}).json()["leaf"]
+        == "ans1"
+    )
     new = client.post(f"/api/conversations/{id}/branch", json={"message": "ans1"}).json()["id"]
     assert [m["id"] for m in client.get(f"/api/conversations/{new}").json()["messages"]] == ["ask1", "ans1"]
     assert client.delete(f"/api/conversations/{id}/messages/ask1").json()["leaf"] is None
@@ -98,7 +110,14 @@ def test_listed_searched_renamed_branched_deleted(client: TestClient) -> None:
         ({"parent": None, "role": "system", "content": []}, 400),
         ({"parent": None, "role": "user", "content": "text"}, 400),
         ({"parent": None, "role": "user", "content": [{"type": "image", "path": "/etc/passwd"}]}, 400),
-        ({"parent": None, "role": "user", "content": [{"type": "picture", "id": "../x", "width": 1, "height": 1}]}, 400),
+        (
+            {
+                "parent": None,
+                "role": "user",
+                "content": [{"type": "picture", "id": "../x", "width": 1, "height": 1}],
+            },
+            400,
+        ),
         ({"parent": None, "role": "user", "content": [], "meta": {"deep": {"x": 1}}}, 400),
         ({"parent": "nobody", "role": "user", "content": []}, 404),
         ({"parent": None, "role": "user", "content": [], "more": 1}, 400),
@@ -113,7 +132,9 @@ def test_strict(client: TestClient, body: dict[str, Any], status: int) -> None:
 @pytest.mark.parametrize("data", [b"", b"<svg onload=alert(1)>", b"GIF89a", b"RIFF....AVI ", b"%PDF-1.4"])
 def test_only_pictures_are_kept(client: TestClient, data: bytes) -> None:
     id = begun(client)
-    answer = client.post(f"/api/conversations/{id}/pictures", content=data, headers={"content-type": "image/png"})
+    answer = client.post(
+        f"/api/conversations/{id}/pictures", content=data, headers={"content-type": "image/png"}
+    )
     assert answer.status_code == 400 and "no PNG, JPEG or WebP" in answer.json()["error"]["message"]
 
 

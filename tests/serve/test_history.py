@@ -22,7 +22,8 @@ ME, YOU = "me", "you"
 
 def said(id: str, parent: str | None, text: str, role: str = "user", **more: Any) -> dict[str, Any]:
     return {
-        "id": id, "parent": parent, "role": role, "content": [{"type": "text", "text": text}], "meta": {}, **more
+        "id": id, "parent": parent, "role": role, "content": [{"type": "text", "text": text}], "meta": {},
+        **more,
     }  # fmt: skip
 
 
@@ -48,7 +49,8 @@ def test_what_was_said_comes_back_in_a_new_process(history: History, tmp_path: P
     history.close()
     again = History(tmp_path / "history.db").get(ME, id)
     assert [(m["id"], m["parent"], m["role"]) for m in again["messages"]] == [
-        ("ask1", None, "user"), ("ans1", "ask1", "assistant"), ("ans2", "ask1", "assistant"), ("ask2", "ans2", "user"),
+        ("ask1", None, "user"), ("ans1", "ask1", "assistant"), ("ans2", "ask1", "assistant"),
+        ("ask2", "ans2", "user"),
     ]  # fmt: skip
     assert again["messages"][2]["content"] == [{"type": "text", "text": "In Minato, in Tōkyō."}]
     assert again["leaf"] == "ask2"
@@ -100,7 +102,9 @@ def test_found(history: History, query: str) -> None:
     assert [one["id"] for one in found] == [id]
 
 
-@pytest.mark.parametrize("query", ["nowhere", "tower nowhere", '"', "*", "NEAR(", "100%", "a_b", "tower OR x", "", " "])
+@pytest.mark.parametrize(
+    "query", ["nowhere", "tower nowhere", '"', "*", "NEAR(", "100%", "a_b", "tower OR x", "", " "]
+)
 def test_not_found_and_never_a_fault(history: History, query: str) -> None:
     fork(history)
     assert history.search(ME, query) == []

@@ -96,12 +96,12 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "history.db", Path("/proc/history.db"), tmp_path):
-        with pytest.raises(HistoryError, match="cannot be (opened|read|written)"):
+        with pytest.raises(HistoryError, match=r"cannot be (opened|read|written)"):
             History(path)
 
 
-NEXT = ["ALTER TABLE conversation ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0", "CREATE TABLE tag (name TEXT)",
-        "INSERT INTO tag VALUES ('first')"]  # fmt: skip
+NEXT = ["ALTER TABLE conversation ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE tag (name TEXT)", "INSERT INTO tag VALUES ('first')"]  # fmt: skip
 
 
 def test_a_migration_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,9 @@ def test_packed_or_plain(client: TestClient) -> None:
     assert gzip.decompress(raw) == plain.content and len(raw) < len(plain.content) / 3
 
 
-@pytest.mark.parametrize("path", ["page.py", "../page.py", "%2e%2e/page.py", "vendor", "", "vendor/marked.LICENSE", "x.js"])
+@pytest.mark.parametrize(
+    "path", ["page.py", "../page.py", "%2e%2e/page.py", "vendor", "", "vendor/marked.LICENSE", "x.js"]
+)
 def test_nothing_else_is_served(client: TestClient, path: str) -> None:
     assert client.get(f"/static/{path}").status_code == 404
 
@@ -54,7 +56,9 @@ def test_nothing_comes_from_elsewhere() -> None:
         if name.startswith("vendor/") or not name.endswith((".js", ".css", ".html")):
             continue
         text = asset.plain.decode()
-        for url in re.findall(r"""(?:src|href|url|import|from)\s*[=(\s]\s*["'(]*([a-z]+:)?//[^"')\s]*""", text):
+        for url in re.findall(
+            r"""(?:src|href|url|import|from)\s*[=(\s]\s*["'(]*([a-z]+:)?//[^"')\s]*""", text
+        ):
             raise AssertionError(f"{name} names {url}")
 
 

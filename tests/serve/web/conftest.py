@@ -91,8 +91,23 @@ def chat(bundled: gemmary.Model, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def tab(browser: Any, chat: str) -> Iterator[Tab]:
     """A tab of 1440x900."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, permissions=["clipboard-read", "clipboard-write"])
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+    )
     yield Tab(context, chat)
+    context.close()
+
+
+@pytest.fixture(scope="package")
+def drawing(browser: Any, url: str) -> Iterator[Tab]:
+    """An open tab for tests that only draw texts."""
+    context = browser.new_context()
+    tab = Tab(context, url)
+    tab.open()
+    tab.page.evaluate(
+        "Promise.all([import('/static/vendor/katex.js'), import('/static/vendor/highlight.js')])"
+    )
+    yield tab
     context.close()
 
 
@@ -104,7 +119,9 @@ def bring(url: str, *conversations: dict[str, Any]) -> list[str]:
     return [one["id"] for one in made.json()["conversations"]]
 
 
-def conversation(title: str, *texts: str, pictures: dict[str, bytes] | None = None, **more: Any) -> dict[str, Any]:
+def conversation(
+    title: str, *texts: str, pictures: dict[str, bytes] | None = None, **more: Any
+) -> dict[str, Any]:
     """A conversation in which both sides take turns."""
     messages = [
         {
@@ -114,7 +131,10 @@ def conversation(title: str, *texts: str, pictures: dict[str, bytes] | None = No
         }
         for number, text in enumerate(texts)
     ]  # fmt: skip
-    shown = {name: f"data:image/png;base64,{base64.b64encode(data).decode()}" for name, data in (pictures or {}).items()}
+    shown = {
+        name: f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        for name, data in (pictures or {}).items()
+    }
     return {
         "title": title, "system": "", "settings": {}, "leaf": messages[-1]["id"], "created": 1.7e9,
         "messages": messages, "pictures": shown, **more,

@@ -31,8 +31,16 @@ def ask(page: Any, text: str) -> None:
     before = page.locator(".message.assistant").count()
     page.fill("#ask", text)
     page.keyboard.press("Enter")
-    page.wait_for_function("(n) => document.querySelectorAll('.message.assistant').length > n", arg=before)
+    until(page, "(n) => document.querySelectorAll('.message.assistant').length > n", before)
     page.wait_for_selector(SAID)
+
+
+def until(page: Any, expression: str, arg: Any = None) -> None:
+    """Wait until an expression, or a function of `arg`, is true; the page itself may evaluate no text."""
+    deadline = time.monotonic() + 60
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(30)
 
 
 def act(page: Any, message: str, label: str) -> None:
@@ -51,14 +59,16 @@ def whole(url: str, id: str) -> dict[str, Any]:
 
 
 def test_asked_answered_reloaded(tab: Tab) -> None:
-    """The short way: a question, its answer as it streams, the same after a reload, and nothing axe-core minds."""
+    """The short way: a question, its answer, the same after a reload, and nothing that axe-core minds."""
     page = tab.open()
     page.keyboard.type(ASK)
     page.keyboard.press("Enter")
     page.wait_for_selector(SAID)
     said = page.text_content(".last .prose")
     assert page.locator(".last .code").count() == 1 and "tar" in said
-    assert re.fullmatch(r"\d+ tokens · [\d.,]+ tok/s · first after [\d.]+ s", page.text_content(".last .stats"))
+    assert re.fullmatch(
+        r"\d+ tokens · [\d.,]+ tok/s · first after [\d.]+ s", page.text_content(".last .stats")
+    )
     assert re.fullmatch(r"\d+ / 1,024", page.text_content("#meter .count"))
     page.wait_for_selector(".chat [aria-current]")
     assert page.text_content("#title") == ASK == page.text_content(".chat a")
@@ -69,7 +79,6 @@ def test_asked_answered_reloaded(tab: Tab) -> None:
     assert page.text_content(".last .prose") == said
     tab.axe()
     tab.check()
-
 
 
 def png(size: tuple[int, int]) -> bytes:
@@ -86,26 +95,34 @@ def png(size: tuple[int, int]) -> bytes:
 @pytest.mark.timeout(900)
 def test_stop_continue_again_edit_branch_delete(tab: Tab) -> None:
     page = tab.open()
-    ask(page, "Tell me a long story about a ship.")
+    ask(page, "What is a ship?")
     id = page.evaluate("location.hash.slice(1)")
 
-    # another answer, stopped by Esc; it goes on where it stopped
+    # another answer, stopped by Esc; it goes on where it stopped. So free a model finds no end.
+    page.click("#settings")
+    for name, value in (("temperature", "4"), ("top_k", "0"), ("top_p", "1")):
+        page.fill(f"#{name}", value)
+    page.click("#panel .solid")
     act(page, "assistant", "Answer again")
-    page.wait_for_selector("body.busy .writing .prose > *")
-    page.wait_for_function("document.querySelector('.writing .prose').textContent.length > 40")
+    until(page, "document.querySelector('.writing .prose')?.textContent.length > 40")
     page.keyboard.press("Escape")
     page.wait_for_selector("body:not(.busy)")
-    assert page.text_content(".last .note span, .last .note").startswith("Stopped.")
-    stopped = page.text_content(".last .prose").strip()
+    assert page.text_content(".last .note").startswith("Stopped.")
+    stopped = whole(tab.url, id)["messages"][-1]["content"][0]["text"]
     page.click(".last .note button")
-    page.wait_for_function("(n) => document.querySelector('.last .prose').textContent.length > n", arg=len(stopped) + 20)
+    until(page, "(n) => document.querySelector('.writing .prose')?.textContent.length > n", len(stopped) + 20)
     page.click("#send")  # it stops now
     page.wait_for_selector("body:not(.busy)")
-    grown = page.text_content(".last .prose")
-    assert grown.startswith(stopped[:-1])
+    page.wait_for_selector(".last .note")
     messages = whole(tab.url, id)["messages"]
-    assert messages[-1]["content"][0]["text"].startswith(messages[-1]["content"][0]["text"][:20])
-    assert messages[-1]["meta"]["finish"] == "cancelled"
+    assert messages[-1]["content"][0]["text"].startswith(stopped.rstrip())
+    assert (
+        len(messages[-1]["content"][0]["text"]) > len(stopped)
+        and messages[-1]["meta"]["finish"] == "cancelled"
+    )
+    page.click("#settings")
+    page.click("#reset")
+    page.click("#panel .solid")
 
     # 2/2, back to 1/2, and the server remembers which is shown
     assert page.text_content(".last .siblings span") == "2/2"
@@ -140,7 +157,7 @@ def test_stop_continue_again_edit_branch_delete(tab: Tab) -> None:
 
     # a branch is a chat of its own; deleting goes back
     act(page, "assistant", "Branch into a new chat")
-    page.wait_for_function("(id) => location.hash.slice(1) !== id", arg=id)
+    until(page, "(id) => location.hash.slice(1) !== id", id)
     page.wait_for_selector(SAID)
     assert len(kept(tab.url)) == 2
     act(page, "assistant", "Delete from here")
@@ -172,7 +189,9 @@ def test_settings_copy_and_code(tab: Tab) -> None:
     page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/completions") else None)
     ask(page, ASK)
     assert sent[0]["messages"][0] == {"role": "system", "content": "Answer in one word."}
-    assert (sent[0]["temperature"], sent[0]["seed"], sent[0]["top_p"]) == (0, 7, 0.5) and "top_k" not in sent[0]
+    assert (sent[0]["temperature"], sent[0]["seed"], sent[0]["top_p"]) == (0, 7, 0.5) and "top_k" not in sent[
+        0
+    ]
     first = page.text_content(".last .prose")
     act(page, "assistant", "Answer again")
     page.wait_for_selector(".writing")
@@ -180,10 +199,15 @@ def test_settings_copy_and_code(tab: Tab) -> None:
     assert page.text_content(".last .prose") == first, "the same seed gives the same text"
     act(page, "assistant", "Copy")
     page.wait_for_selector('.last [title="Copied"]')
-    assert page.evaluate("navigator.clipboard.readText()") == whole(tab.url, kept(tab.url)[0]["id"])["messages"][-1]["content"][0]["text"]
+    assert (
+        page.evaluate("navigator.clipboard.readText()")
+        == whole(tab.url, kept(tab.url)[0]["id"])["messages"][-1]["content"][0]["text"]
+    )
     if page.locator(".last .code").count():
         page.click('.last [title="Copy code"]')
-        page.wait_for_function("(seen) => navigator.clipboard.readText().then((text) => seen.includes(text.trim()))", arg=first)
+        until(
+            page, "(seen) => navigator.clipboard.readText().then((text) => seen.includes(text.trim()))", first
+        )
     page.click("#settings")
     page.click("#reset")
     page.click("#panel .solid")
@@ -195,7 +219,9 @@ def test_settings_copy_and_code(tab: Tab) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_list_search_rename_export_import_delete(tab: Tab, tmp_path: Path) -> None:
-    ids = bring(tab.url, *(conversation(f"Chat {n}", f"Question {n}", f"Answer {n} has a word{n}") for n in range(5)))
+    ids = bring(
+        tab.url, *(conversation(f"Chat {n}", f"Question {n}", f"Answer {n} has a word{n}") for n in range(5))
+    )
     page = tab.open()
     page.wait_for_selector(".chat >> nth=4")
 
@@ -215,7 +241,7 @@ def test_list_search_rename_export_import_delete(tab: Tab, tmp_path: Path) -> No
     page.keyboard.press("Enter")  # the first item: rename
     page.fill("#question-value", "Named anew")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('title').textContent === 'Named anew'")
+    until(page, "document.getElementById('title').textContent === 'Named anew'")
 
     for label, ending in (("Export as Markdown", ".md"), ("Export as JSON", ".json")):
         row.hover()
@@ -227,7 +253,7 @@ def test_list_search_rename_export_import_delete(tab: Tab, tmp_path: Path) -> No
     assert (tmp_path / "chat.md").read_text().startswith("# Named anew\n\n## You\n\nQuestion 3")
 
     page.set_input_files("#import-file", tmp_path / "chat.json")
-    page.wait_for_function("(id) => location.hash.slice(1) && location.hash.slice(1) !== id", arg=ids[3])
+    until(page, "(id) => location.hash.slice(1) && location.hash.slice(1) !== id", ids[3])
     assert len(kept(tab.url)) == 6
     (tmp_path / "wrong.json").write_text(json.dumps({"a": 1}))
     page.set_input_files("#import-file", tmp_path / "wrong.json")
@@ -258,15 +284,17 @@ def test_a_second_tab_sees_what_changes(tab: Tab, browser: Any) -> None:
     there = other.open(place)
     there.wait_for_selector(SAID)
     ask(page, "And how do I extract it?")
-    there.wait_for_function("document.querySelectorAll('.message').length === 4")
-    there.wait_for_function(
-        "(text) => document.querySelector('.last .prose').textContent === text", arg=page.text_content(".last .prose")
+    until(there, "document.querySelectorAll('.message').length === 4")
+    until(
+        there,
+        "(text) => document.querySelector('.last .prose').textContent === text",
+        page.text_content(".last .prose"),
     )
     ask(there, "Thanks")
-    page.wait_for_function("document.querySelectorAll('.message').length === 6")
+    until(page, "document.querySelectorAll('.message').length === 6")
     act(there, "user", "Delete from here")
     there.click("#question-yes")
-    page.wait_for_function("document.querySelectorAll('.message').length === 4")
+    until(page, "document.querySelectorAll('.message').length === 4")
     httpx.delete(f"{tab.url}/api/conversations/{place[1:]}")
     page.wait_for_selector("#empty:not([hidden])")
     other.check()
@@ -314,7 +342,7 @@ def test_pictures_picked_dropped_pasted_cut_and_sent(eyes: Tab, tmp_path: Path) 
     (tmp_path / "text.png").write_text("no picture")
     page.set_input_files("#files", [tmp_path / "wide.png", tmp_path / "huge.png"])
     page.wait_for_selector("#thumbs li >> nth=1")
-    page.wait_for_function("document.querySelectorAll('#thumbs canvas.crop').length === 3 + 4")
+    until(page, "document.querySelectorAll('#thumbs canvas.crop').length === 3 + 4")
     sizes = page.evaluate("[...document.querySelectorAll('#thumbs img')].map((one) => one.naturalWidth)")
     assert sizes == [1600, 3584], "what is huge is made smaller"
     data = page.evaluate_handle(DROP, [base64.b64encode(png((300, 300))).decode(), "dropped.png"])
@@ -340,12 +368,16 @@ def test_pictures_picked_dropped_pasted_cut_and_sent(eyes: Tab, tmp_path: Path) 
     page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/completions") else None)
     ask(page, "what is it")
     parts = sent[0]["messages"][0]["content"]
-    assert [part["type"] for part in parts] == ["image_url", "image_url", "text"] and sent[0]["pan_and_scan"] is True
+    assert [part["type"] for part in parts] == ["image_url", "image_url", "text"] and sent[0][
+        "pan_and_scan"
+    ] is True
     decoded = Image.open(io.BytesIO(base64.b64decode(parts[0]["image_url"]["url"].split(",")[1])))
     assert decoded.size == (1600, 600)
     assert page.locator(".pictures img").count() == 2 and page.locator(".pictures canvas").count() == 3
     page.reload()
-    page.wait_for_function("[...document.querySelectorAll('.pictures img')].filter((one) => one.naturalWidth).length === 2")
+    until(
+        page, "[...document.querySelectorAll('.pictures img')].filter((one) => one.naturalWidth).length === 2"
+    )
     ask(page, "and now")  # after the reload pictures come back from the server
     assert sent[-1]["messages"][0]["content"][0]["image_url"]["url"] == parts[0]["image_url"]["url"]
     eyes.axe()
@@ -380,9 +412,9 @@ def test_full_queue_server_gone_and_key(tab: Tab) -> None:
     assert "does not answer" in page.text_content("#banner")
     assert page.input_value("#ask") == "Are you there?", "what was written is not lost"
     page.context.set_offline(False)
-    page.wait_for_function("document.getElementById('banner').textContent.includes('back')")
+    until(page, "document.getElementById('banner').textContent.includes('back')")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('.message').length === 4")
+    until(page, "document.querySelectorAll('.message').length === 4")
     page.wait_for_selector(SAID)
 
     # an answer that breaks off is kept as far as it came, and can go on
@@ -408,185 +440,10 @@ def test_full_queue_server_gone_and_key(tab: Tab) -> None:
     tab.axe()
     page.fill("#question-value", "wrong")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('question-text').textContent.includes('does not know')")
+    until(page, "document.getElementById('question-text').textContent.includes('does not know')")
     page.fill("#question-value", "right")
     page.keyboard.press("Enter")
     page.wait_for_selector(".last .note button")
     page.reload()
     page.wait_for_selector(".last .note button")
     tab.check()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_scrolling_up_is_left_alone(tab: Tab) -> None:
-    (id,) = bring(tab.url, conversation("Long", *("word " * 200 for _ in range(40))))
-    page = tab.open(f"#{id}")
-    page.wait_for_selector(SAID)
-    far = "document.getElementById('scroll').scrollHeight - document.getElementById('scroll').scrollTop - document.getElementById('scroll').clientHeight"
-    page.wait_for_function(f"{far} < 40")
-    page.evaluate(SLOW_STREAM, {"pieces": 150, "every": 20})
-    page.fill("#ask", "go")
-    page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.writing .prose')?.textContent.length > 100")
-    assert page.evaluate(far) < 60, "it follows"
-    page.mouse.move(700, 400)
-    page.mouse.wheel(0, -600)
-    page.wait_for_timeout(300)
-    top = page.evaluate("document.getElementById('scroll').scrollTop")
-    page.wait_for_timeout(800)
-    assert abs(page.evaluate("document.getElementById('scroll').scrollTop") - top) < 3, "it stays where it was put"
-    page.click("#down")
-    page.wait_for_function(f"{far} < 60")
-    page.wait_for_timeout(400)
-    assert page.evaluate(far) < 60, "it follows again"
-    page.wait_for_selector(SAID)
-    tab.check()
-
-
-# Answers of the model, made in the page: so many pieces, one each so many milliseconds.
-SLOW_STREAM = """({pieces, every}) => {
-  const real = window.fetch;
-  window.fetch = (path, options) => {
-    if (!String(path).endsWith("/v1/chat/completions")) return real(path, options);
-    const encoder = new TextEncoder();
-    const said = (delta, more = {}) => encoder.encode(`data: ${JSON.stringify({choices: [{delta, ...more}]})}\\n\\n`);
-    const words = ["word ", "*more* ", "`code` ", "and $x^2$, ", "so on.\\n\\n", "- item\\n- item\\n\\n",
-                   "```python\\nprint(1)\\n```\\n\\n"];
-    let number = 0;
-    return Promise.resolve(new Response(new ReadableStream({
-      async pull(stream) {
-        await new Promise((resolve) => setTimeout(resolve, every));
-        if (options.signal?.aborted) return stream.error(new DOMException("stopped", "AbortError"));
-        if (number++ < pieces) stream.enqueue(said({content: words[number % words.length]}));
-        else {
-          stream.enqueue(said({}, {finish_reason: "stop"}));
-          stream.close();
-        }
-      },
-    })));
-  };
-}"""
-
-FRAMES = """(seconds) => new Promise((resolve) => {
-  const times = [];
-  const count = (now) => {
-    times.push(now);
-    if (now - times[0] < seconds * 1000) requestAnimationFrame(count);
-    else resolve(times);
-  };
-  requestAnimationFrame(count);
-})"""
-
-
-def rate(times: list[float]) -> float:
-    return 1000 * (len(times) - 1) / (times[-1] - times[0])
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_500_messages_scroll_and_stream_at_50_frames(tab: Tab) -> None:
-    answer = (
-        "Some *text* with `code` and $x^2$.\n\n```python\ndef f(x):\n    return x + 1\n```\n\n"
-        "| a | b |\n| - | - |\n| 1 | 2 |\n\n- one\n- two\n\n" + "A longer paragraph of words. " * 12
-    )
-    (id,) = bring(tab.url, conversation("Long", *((f"Question {n}?", f"Answer {n}. {answer}")[n % 2] for n in range(500))))
-    page = tab.open()
-    started = time.perf_counter()
-    page.evaluate("(id) => { location.hash = id; }", id)
-    page.wait_for_selector(SAID)
-    print(f"opened in {time.perf_counter() - started:.2f} s")
-    page.wait_for_timeout(1000)
-    page.evaluate(
-        """() => {
-          const view = document.getElementById("scroll");
-          let last = performance.now();
-          const go = (now) => {
-            view.scrollTop -= 3 * (now - last);  // three pixels a millisecond: a fast flick
-            last = now;
-            if (!window.rest) requestAnimationFrame(go);
-          };
-          requestAnimationFrame(go);
-        }"""
-    )
-    scrolled = page.evaluate(FRAMES, 4)
-    page.evaluate("window.rest = true")
-    page.evaluate(SLOW_STREAM, {"pieces": 600, "every": 8})
-    page.click("#down")
-    page.fill("#ask", "go")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".writing .prose > *")
-    streamed = page.evaluate(FRAMES, 4)
-    print(f"scrolling {rate(scrolled):.1f} fps, streaming {rate(streamed):.1f} fps")
-    assert rate(scrolled) >= 50 and rate(streamed) >= 50
-    tab.check()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(390, 844), (1440, 900)])
-def test_every_size_and_theme_is_clean(chat: str, browser: Any, size: tuple[int, int], theme: str) -> None:
-    rich = "# T\n\n`c` [l](https://example.org) $x$\n\n```python\nreturn 'a'  # note\n```\n\n| a |\n| - |\n| " + "b" * 300 + " |"
-    (id,) = bring(chat, conversation("Rich", "question", rich, "again", "end"))
-    phone = size[0] < 800
-    context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme=theme, is_mobile=phone, has_touch=phone
-    )
-    tab = Tab(context, chat)
-    page = tab.open(f"#{id}")
-    page.wait_for_selector(".hljs-keyword")
-    page.wait_for_selector(".katex")
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    tab.axe()
-    if phone:
-        page.click(".open-sidebar")
-        tab.axe()
-        page.click(".chat a")
-        assert page.evaluate("document.body.classList.contains('folded')")
-    page.click("#settings")
-    tab.axe()
-    page.keyboard.press("Escape")
-    assert page.evaluate("getComputedStyle(document.body).colorScheme") == theme
-    tab.check()
-    context.close()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_the_keyboard_alone(tab: Tab) -> None:
-    page = tab.open()
-    page.keyboard.type("first line")
-    page.keyboard.press("Shift+Enter")
-    page.keyboard.type("second line")
-    assert page.input_value("#ask") == "first line\nsecond line"
-    page.keyboard.press("Enter")
-    page.wait_for_selector(SAID)
-    reached = set()
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.title || document.activeElement.id || document.activeElement.textContent.trim()"))
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        inside = page.evaluate("document.activeElement.matches('#ask, body, #query')")
-        assert inside or outline != "none", reached
-    assert {"Settings", "Copy", "Answer again", "Edit", "Branch into a new chat", "Delete from here", "New chatCtrl Shift O"} <= reached
-    tab.check()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_a_server_that_keeps_nothing(bundled: gemmary.Model, browser: Any) -> None:
-    with serving(create_app(Models({"test": bundled}))) as url:
-        context = browser.new_context()
-        tab = Tab(context, url)
-        page = tab.open()
-        assert "keeps no conversations" in page.text_content("#empty-note")
-        ask(page, ASK)
-        act(page, "assistant", "Answer again")
-        page.wait_for_selector(".last .siblings")
-        page.wait_for_selector(SAID)
-        assert page.text_content(".last .siblings span") == "2/2"
-        assert page.is_hidden("#search")
-        tab.axe()
-        tab.check()
-        context.close()

@@ -1,4 +1,4 @@
-"""What a model writes looks the same however it was cut; formulas are no prices; nothing closed is drawn again."""
+"""What a model writes looks the same however it was cut; prices are no formulas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from .conftest import Tab
 
 TEXTS = [
-    "# A title\n\nA paragraph with *some* `code`\nand **more**.\n\n- one\n- two\n\n  still two\n\n1. three\n\n---\n\nend",
+    "# A title\n\nA paragraph with *some* `code`\nand **more**.\n\n"
+    "- one\n- two\n\n  still two\n\n1. three\n\n---\n\nend",
     "```python\ndef f(x):\n    return x + 1\n```\n\ntext\n\n```\nopen to the end\n",
     "| a | b |\n| --- | ---: |\n| 1 | 2 |\n| 3 | 4 |\n\nbehind",
     "Sum: $$\\sum_i x_i$$ and $a_1$.\n\n$$\nE = mc^2\n$$\n\n\\[\n\\frac{1}{2}\n\\]\n\nIt costs $5 or $6.",
@@ -44,18 +45,18 @@ FORMULAS = """async (text) => {
   const found = blocks(text);
   const box = document.createElement("div");
   box.append(...found.flatMap((block) => nodesOf(block, found.links)));
-  return [...box.querySelectorAll(".math")].map((node) => node.querySelector("annotation")?.textContent ?? "wrong");
+  const source = (node) => node.querySelector("annotation")?.textContent ?? "wrong";
+  return [...box.querySelectorAll(".math")].map(source);
 }"""
 
 
-def test_cut_anywhere_it_is_the_same_text(tab: Tab) -> None:
-    page = tab.open()
-    page.evaluate("Promise.all([import('/static/vendor/katex.js'), import('/static/vendor/highlight.js')])")
+def test_cut_anywhere_it_is_the_same_text(drawing: Tab) -> None:
+    page = drawing.page
     for text in TEXTS:
         grown, whole, blocks, again = page.evaluate(GROW, text)
         assert grown == whole, text
         assert blocks > 1 and again == 0, text
-    tab.check()
+    drawing.check()
 
 
 CASES: list[tuple[str, list[str]]] = [
@@ -77,15 +78,15 @@ CASES: list[tuple[str, list[str]]] = [
 ]
 
 
-def test_formulas_and_prices(tab: Tab) -> None:
-    page = tab.open()
+def test_formulas_and_prices(drawing: Tab) -> None:
+    page = drawing.page
     found: Any = {text: page.evaluate(FORMULAS, text) for text, _ in CASES}
     assert found == dict(CASES)
-    tab.check()
+    drawing.check()
 
 
-def test_what_is_drawn(tab: Tab) -> None:
-    page = tab.open()
+def test_what_is_drawn(drawing: Tab) -> None:
+    page = drawing.page
     page.evaluate(
         """async (text) => {
           const { LiveText } = await import("/static/js/livetext.js");
@@ -102,14 +103,13 @@ def test_what_is_drawn(tab: Tab) -> None:
     assert page.get_attribute("#drawn td", "align") == "right"
     assert page.text_content("#drawn a >> nth=0") == "a picture"
     assert page.locator("#drawn img").count() == 0
-    tab.check()
+    drawing.check()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_long_texts_cut_anywhere(tab: Tab) -> None:
-    page = tab.open()
-    page.evaluate("Promise.all([import('/static/vendor/katex.js'), import('/static/vendor/highlight.js')])")
+def test_long_texts_cut_anywhere(drawing: Tab) -> None:
+    page = drawing.page
     for first in TEXTS:
         for second in TEXTS:
             text = f"{first}\n\n{second}"

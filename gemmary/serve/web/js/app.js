@@ -160,9 +160,10 @@ async function begin() {
 }
 
 async function go(id, message = null) {
-  if (chat.id !== id) {
-    location.hash = id;
-    await route();
+  try {
+    if (chat.id !== id) await chat.open(id);
+  } catch (error) {
+    return refuse(error);
   }
   if (!message) return;
   if (!chat.path.some((one) => one.id === message) && chat.tree.get(message)) await chat.choose(message);

@@ -19,11 +19,11 @@ export class LiveText {
     if (this.wanted) return;
     this.wanted = requestAnimationFrame((now) => {
       this.wanted = 0;
-      if (now < this.due) return this.push(this.text, drawn); // a large open block is drawn less often
+      if (now < this.due) return this.push(this.text, drawn);
       const before = performance.now();
       this.draw();
-      const spent = performance.now() - before;
-      this.due = spent > 6 ? before + 8 * spent : 0;
+      // 30 times a second is smooth; a large open block is drawn less often still.
+      this.due = before + Math.max(30, 8 * (performance.now() - before));
       drawn();
     });
   }

@@ -1,6 +1,6 @@
 // A small menu beside the button that opens it.
 
-import { el } from "./element.js";
+import { $, el } from "./element.js";
 
 let open = null;
 
@@ -29,7 +29,7 @@ export function menu(button, items) {
     event.preventDefault();
     event.stopPropagation();
   });
-  document.body.append(node);
+  $("menus").append(node);
   place(node, button);
   button.setAttribute("aria-expanded", "true");
   addEventListener("pointerdown", outside, true);
