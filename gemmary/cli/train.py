@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,14 +91,15 @@ def _speaks() -> bool:
 
 
 def _check_installed() -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise GemmaryError("training needs PyTorch, which is not installed: pip install 'gemmary[train]'")
+    from ..train.installation import check_installed
+
+    with Waiting("Loading PyTorch"):
+        check_installed()
 
 
 def _run(file: Path, out: Path | None, steps: int | None) -> Run:
-    with Waiting("Loading PyTorch"):
-        from ..train.run import Run
-        from ..train.runplan import longer, read_run
+    from ..train.run import Run
+    from ..train.runplan import longer, read_run
 
     plan = read_run(file)
     if steps is not None:

@@ -24,7 +24,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "model": Faulty}
     for status, text in {
         400: "A field is wrong.", 404: "It is not here.", 409: "The id is taken.",
-        413: "The picture is too large.", 500: "The file is damaged.", 503: "The file cannot be written.", 507: "The disk is full.",
+        413: "The picture is too large.", 500: "The file is damaged.",
+        503: "The file cannot be written.", 507: "The disk is full.",
     }.items()
 }  # fmt: skip
 
