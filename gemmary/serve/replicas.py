@@ -148,7 +148,7 @@ def app(cluster: Cluster) -> Any:
     from ray.serve.config import RequestRouterConfig
 
     router = RequestRouterConfig(
-        request_router_class=_router(), request_router_kwargs={"bound": cluster.bound}
+        request_router_class=f"{__name__}.PrefixRouter", request_router_kwargs={"bound": cluster.bound}
     )
     each = cluster.streams + cluster.queue
     engines = serve.deployment(
@@ -165,8 +165,14 @@ def app(cluster: Cluster) -> Any:
     return front.bind(engines)
 
 
+def __getattr__(name: str) -> type:
+    """`PrefixRouter`, made when Ray looks for it: it derives from a class of Ray's."""
+    if name != "PrefixRouter":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _router()
+
+
 def _router() -> type:
-    """Ray's router with our choice. A class of a function, for it needs Ray's to derive from."""
     from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
     class PrefixRouter(RequestRouter):  # type: ignore[misc]

@@ -42,7 +42,9 @@ def test_the_next_turn_begins_as_the_last_one() -> None:
     assert len(second) > 4
 
 
-@pytest.mark.parametrize("fields", [{"model": "other"}, {"cache_salt": "mine"}, {"tools": [{"type": "function"}]}])
+@pytest.mark.parametrize(
+    "fields", [{"model": "other"}, {"cache_salt": "mine"}, {"tools": [{"type": "function"}]}]
+)
 def test_what_shares_no_cache_shares_no_beginning(fields: dict[str, Any]) -> None:
     assert set(chain_of(said(text(1)))).isdisjoint(chain_of(said(text(1), **fields)))
 
@@ -140,7 +142,9 @@ def test_an_engine_that_is_gone_is_forgotten() -> None:
     others = [name for name in NAMES if name != home]
     affinity.keep(others)
     assert affinity.rank(chain_of(said(text(1))), others)[0] in others
-    assert affinity.rank(chain_of(said(text(1))), NAMES)[0] == home, "again idle, with nothing read: first by name"
+    assert affinity.rank(chain_of(said(text(1))), NAMES)[0] == home, (
+        "again idle, with nothing read: first by name"
+    )
     assert affinity.load(home) == 0
 
 

@@ -55,7 +55,9 @@ def test_other_addresses_and_errors_pass_through(bundled: gemmary.Model) -> None
 
 def test_who_stops_reading_ends_the_work(bundled: gemmary.Model) -> None:
     app = create_app(Models({"test": bundled}))
-    request = asked(CHAT, messages=[{"role": "user", "content": "hi"}], stream=True, logit_bias={"1": -100, "106": -100})
+    request = asked(
+        CHAT, messages=[{"role": "user", "content": "hi"}], stream=True, logit_bias={"1": -100, "106": -100}
+    )
 
     async def leave() -> None:
         async with aclosing(answer(app, request)) as pieces:
