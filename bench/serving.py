@@ -11,7 +11,7 @@ turns   the second turn of a conversation of 4,000 tokens: seconds to its first 
         earlier message was edited, and after a regenerate, in percent of those of the first turn.
 idle    bytes that 2,000 idle connections take in our server.
 
-A file of random weights never draws an end on purpose, and is told not to. The last line is JSON.
+Answers have exactly the tokens that were asked for (ignore_eos). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,17 +37,25 @@ LAYOUT = "Q4_0, table Q8_0"
 VARIABLE = "GEMMARY_LLAMA_SERVER"
 PROMPTS = (64, 512)
 CONTEXT = 5120  # tokens of a stream: the conversation fits
-CONVERSATION, MESSAGE = 4000, 240  # tokens of it, and of each of its last messages
+MESSAGE = 240  # tokens of each of the last messages of the conversation
 TURN_START, ENDED = 105, (106, 107)  # a newline follows the end
 SPREAD = (0.5, 0.95)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="servers under load")
-    parser.add_argument("sizes", nargs="*", default=["1b"], choices=[*SIZES, []], metavar="SIZE")
+    parser.add_argument(
+        "sizes", nargs="*", default=[], choices=[*SIZES, []], metavar="SIZE", help="1b if not said"
+    )
     parser.add_argument("--file", type=Path, help="this GGUF file, instead of random weights of a size")
     parser.add_argument("--llama-server", default=os.environ.get(VARIABLE), metavar="PROGRAM")
-    for name, value in {"streams": 8, "tokens": 64, "rounds": 5, "connections": 2000}.items():
+    for name, value in {
+        "streams": 8,
+        "tokens": 64,
+        "rounds": 5,
+        "conversation": 4000,
+        "connections": 2000,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N")
     return parser.parse_args()
 
@@ -77,9 +85,7 @@ def load(servers: Sequence[Server], given: argparse.Namespace, prompt: int, stre
         prompts = [ids(prompt, rng) for _ in range(streams)]
         for server in servers:
             with alone(server, [other for other in servers if other is not server]):
-                asked = [
-                    body(each, given.tokens, 7 + i, dict(server.extra)) for i, each in enumerate(prompts)
-                ]
+                asked = [body(each, given.tokens, 7 + i) for i, each in enumerate(prompts)]
                 rounds[server.name].append(measured(*together(server.port, asked), given.tokens))
     return {
         name: {key: statistics.median(each[key] for each in runs[1:]) for key in runs[0]}
@@ -107,10 +113,10 @@ def message(rng: random.Random, count: int) -> list[int]:
     return [TURN_START, *ids(count - 2, rng)[1:], *ENDED]
 
 
-def conversation(rng: random.Random) -> list[list[int]]:
-    """Messages of a person and of the model in turns, 4,000 tokens: a long one, then eight shorter ones."""
+def conversation(rng: random.Random, tokens: int) -> list[list[int]]:
+    """Messages of a person and of the model in turns: a long one, then eight shorter ones."""
     shorter = [message(rng, MESSAGE) for _ in range(8)]
-    longest = message(rng, CONVERSATION - 1 - sum(map(len, shorter)))
+    longest = message(rng, tokens - 1 - sum(map(len, shorter)))
     return [[2], longest, *shorter]
 
 
@@ -123,7 +129,7 @@ def turns(server: Server, others: Sequence[Server], given: argparse.Namespace) -
     taken: dict[str, list[float]] = {name: [] for name in ("first", "append", "edit", "regenerate")}
     for number in range(given.rounds):
         rng = random.Random(f"turns {number}")
-        said = conversation(rng)
+        said = conversation(rng, given.conversation)
         prompt = [*joined(said), TURN_START]
         with alone(server, others):
             heard = hear(server, prompt, given.tokens)
@@ -145,7 +151,7 @@ def turns(server: Server, others: Sequence[Server], given: argparse.Namespace) -
 
 
 def hear(server: Server, prompt: list[int], tokens: int) -> Heard:
-    heard, _ = together(server.port, [body(prompt, tokens, 7, dict(server.extra))])
+    heard, _ = together(server.port, [body(prompt, tokens, 7)])
     return heard[0]
 
 
@@ -192,7 +198,10 @@ def loaded(servers: Sequence[Server], given: argparse.Namespace, size: str) -> l
         for name, each in many.items():
             between = f"p50 {1000 * each['between_p50']:.0f}, p95 {1000 * each['between_p95']:.0f} ms"
             first = f"{each['first']:.2f} s, worst {each['first_worst']:.2f} s"
-            print(f"       {name:>9}: {gain[name]:.2f}x one stream; first token {first}; between {between}")
+            print(
+                f"       {name:>9}: {gain[name]:.2f}x one stream; first token {first}; between {between}",
+                flush=True,
+            )
         share = None if invalid else ratio(speed)
         rows.append(
             {"prompt": prompt, "one": one, "many": many, "gain": gain, "ratio": share, "void": invalid}
@@ -209,7 +218,7 @@ def gone_on(servers: Sequence[Server], given: argparse.Namespace, size: str) -> 
     for name, each in rows.items():
         ways = ", ".join(f"{way} {share:.1f} %" for way, share in each["percent"].items() if way != "first")
         print(
-            f"{size:>5}  {name}: first turn of {CONVERSATION} tokens {each['seconds']['first']:.2f} s; {ways}"
+            f"{size:>5}  {name}: first turn of {given.conversation} tokens {each['seconds']['first']:.2f} s; {ways}"
         )
     return rows
 
@@ -232,7 +241,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     rows, said = [], {}
-    for size in [given.file.stem] if given.file else given.sizes:
+    for size in [given.file.stem] if given.file else given.sizes or ["1b"]:
         with nullcontext(given.file) if given.file else random_file(size, LAYOUTS[LAYOUT]) as file:
             found, said = tables(file, size, given)
         rows.append(found)

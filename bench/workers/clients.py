@@ -32,11 +32,12 @@ class Heard:
         return [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
 
 
-def body(prompt: Sequence[int], tokens: int, seed: int, extra: dict[str, Any]) -> dict[str, Any]:
-    """A request for `tokens` tokens behind ids, with Gemma 3's sampling."""
+def body(prompt: Sequence[int], tokens: int, seed: int) -> dict[str, Any]:
+    """A request for exactly `tokens` tokens behind ids, with Gemma 3's sampling."""
     return {
         "prompt": list(prompt), "max_tokens": tokens, "seed": seed, "stream": True, "temperature": 1.0,
-        "top_k": 64, "top_p": 0.95, "min_p": 0.0, "stream_options": {"include_usage": True}, **extra,
+        "top_k": 64, "top_p": 0.95, "min_p": 0.0, "stream_options": {"include_usage": True},
+        "ignore_eos": True,
     }  # fmt: skip
 
 

@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,16 @@ from gemmary.engine.peer import environment
 
 RUN = "import sys; from gemmary.cli import main; sys.argv[0] = 'gemmary'; main()"
 FOREVER = 600  # seconds that a server may take to load
-END_TOKENS = ("1", "106")
 
 
 @dataclass
 class Server:
-    """A server that runs. extra: fields by which its answers do not end before max_tokens."""
+    """A server that runs."""
 
     name: str
     port: int
     process: subprocess.Popen[bytes]
     log: Path
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, path: str, **body: Any) -> Any:
         """JSON of a route; POST where there is a body."""
@@ -67,7 +65,7 @@ def ours(file: Path, context: int, streams: int) -> Iterator[Server]:
     """`gemmary serve FILE`."""
     flags = ["--streams", str(streams), "--context", str(context)]
     command = [sys.executable, "-c", RUN, "serve", str(file), *flags]
-    with _running("gemmary", command, {"logit_bias": dict.fromkeys(END_TOKENS, -100)}) as server:
+    with _running("gemmary", command) as server:
         yield server
 
 
@@ -77,12 +75,12 @@ def peer(binary: str, file: Path, context: int, streams: int) -> Iterator[Server
     flags = ["-np", str(streams), "-cb", "-c", str(context * streams), "-fa", "on"]
     threads = str(len(os.sched_getaffinity(0)))
     command = [binary, "-m", str(file), *flags, "-t", threads, "-tb", threads, "--no-webui"]
-    with _running("llama.cpp", command, {"ignore_eos": True}) as server:
+    with _running("llama.cpp", command) as server:
         yield server
 
 
 @contextmanager
-def _running(name: str, command: list[str], extra: Mapping[str, Any]) -> Iterator[Server]:
+def _running(name: str, command: list[str]) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,7 +91,7 @@ def _running(name: str, command: list[str], extra: Mapping[str, Any]) -> Iterato
                 [*command, "--port", str(port)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 env=environment(), start_new_session=True,
             )  # fmt: skip
-        server = Server(name, port, process, log, extra)
+        server = Server(name, port, process, log)
         try:
             _wait(server)
             yield server

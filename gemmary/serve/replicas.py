@@ -94,7 +94,7 @@ class Front:
             return faults.answer(request.url.path, TOO_LARGE, faults.Kind(413))
         asked = Asked(
             request.method, request.url.path, request.url.query.encode("latin-1"), list(request.headers.raw),
-            body, tuple(request.client) if request.client else None,
+            body, request.client and (request.client.host, request.client.port),
         )  # fmt: skip
         chain = chain_of(body)
         for _ in range(TRIES):
@@ -175,7 +175,7 @@ def __getattr__(name: str) -> type:
 def _router() -> type:
     from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-    class PrefixRouter(RequestRouter):  # type: ignore[misc]
+    class PrefixRouter(RequestRouter):
         """Asks the engine that has read the beginning of a conversation, unless it is overloaded."""
 
         def initialize_state(self, **kwargs: Any) -> None:
