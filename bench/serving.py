@@ -217,9 +217,8 @@ def gone_on(servers: Sequence[Server], given: argparse.Namespace, size: str) -> 
     }
     for name, each in rows.items():
         ways = ", ".join(f"{way} {share:.1f} %" for way, share in each["percent"].items() if way != "first")
-        print(
-            f"{size:>5}  {name}: first turn of {given.conversation} tokens {each['seconds']['first']:.2f} s; {ways}"
-        )
+        first = f"first turn of {given.conversation} tokens {each['seconds']['first']:.2f} s"
+        print(f"{size:>5}  {name}: {first}; {ways}", flush=True)
     return rows
 
 
