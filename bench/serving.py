@@ -5,8 +5,9 @@
 Both servers run all the time, with the same file; the one that is not asked is paused. Three tables:
 
 load    N streams of 64 tokens behind prompts of 64 and of 512 random ids, and one stream alone. Tokens a
-        second of all streams, from the requests to the last token, so reading is in it; seconds to the first
-        token and between tokens. Each round has new prompts, the same for both servers.
+        second of all streams, from the requests to the last token, so reading is in it ("all"), and while all
+        of them write ("writing"; 0 where the first ends before the last begins); seconds to the first token
+        and between tokens. Each round has new prompts, the same for both servers.
 turns   the second turn of a conversation of 4,000 tokens: seconds to its first token by appending, after an
         earlier message was edited, and after a regenerate, in percent of those of the first turn.
 idle    bytes that 2,000 idle connections take in our server.
@@ -20,6 +21,7 @@ import argparse
 import asyncio
 import os
 import random
+import re
 import resource
 import statistics
 from collections.abc import Iterator, Sequence
@@ -28,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from workers.clients import Heard, body, idle, together
-from workers.contest import LAYOUTS, NAME, SIZES, beside, finish, random_file, ratio
-from workers.servers import Server, ours, peer
+from workers.contest import LAYOUTS, NAME, SIZES, finish, random_file, ratio
+from workers.servers import Server, build_of, ours, peer
 
 from gemmary.ops.numba.machine import path as kernels
 
@@ -101,11 +103,19 @@ def measured(heard: Sequence[Heard], seconds: float, tokens: int) -> dict[str, f
     gaps = sorted(gap for each in heard for gap in each.gaps)
     between = {f"between_p{int(100 * share)}": gaps[int(share * (len(gaps) - 1))] for share in SPREAD}
     return {
-        "tokens_per_second": sum(each.tokens for each in heard) / seconds,
+        "all": sum(each.tokens for each in heard) / seconds,
+        "writing": writing(heard),
         "first": statistics.median(each.first for each in heard),
         "first_worst": max(each.first for each in heard),
         **between,
     }
+
+
+def writing(heard: Sequence[Heard]) -> float:
+    """Tokens a second between the last one's first token and the first one's last."""
+    began, ended = max(each.times[0] for each in heard), min(each.times[-1] for each in heard)
+    written = sum(began < moment <= ended for each in heard for moment in each.times)
+    return written / (ended - began) if ended > began else 0.0
 
 
 def message(rng: random.Random, count: int) -> list[int]:
@@ -118,6 +128,14 @@ def conversation(rng: random.Random, tokens: int) -> list[list[int]]:
     shorter = [message(rng, MESSAGE) for _ in range(8)]
     longest = message(rng, tokens - 1 - sum(map(len, shorter)))
     return [[2], longest, *shorter]
+
+
+def drawn(server: Server, heard: Heard) -> list[int]:
+    """The ids of an answer. A file of random weights has words that are ids, and no tokenizer takes apart."""
+    words = [int(word) for word in re.findall(r" t(\d+)", heard.text)]
+    if len(words) > heard.tokens // 2:
+        return words
+    return [token for token in server.ask("/tokenize", content=heard.text)["tokens"] if token != 2]
 
 
 def joined(messages: Sequence[list[int]]) -> list[int]:
@@ -133,7 +151,7 @@ def turns(server: Server, others: Sequence[Server], given: argparse.Namespace) -
         prompt = [*joined(said), TURN_START]
         with alone(server, others):
             heard = hear(server, prompt, given.tokens)
-            answer = [token for token in server.ask("/tokenize", content=heard.text)["tokens"] if token != 2]
+            answer = drawn(server, heard)
             ways = {
                 "append": [*prompt, *answer, *ENDED, *message(rng, 20), TURN_START],
                 # The person's message before the last one is written anew; what followed is dropped.
@@ -171,41 +189,40 @@ def connections(server: Server, count: int) -> dict[str, float]:
     return {"connections": count, "bytes": grown}
 
 
-def void(servers: Sequence[Server]) -> str | None:
+def void(build: dict[str, str | None] | None) -> str | None:
     """Why a ratio means nothing: the peer was built without what this machine has and we use."""
-    info = next((server.said("system_info") for server in servers if server.name == NAME), None)
-    if info is None or not kernels().startswith("avx512") or "AVX512 = 1" in info:
+    if build is None or not kernels().startswith("avx512"):
         return None
-    return "void: llama-server was built without AVX512"
+    if build["system_info"] is None:
+        return "void: llama-server does not say how it was built"
+    return None if "AVX512 = 1" in build["system_info"] else "void: llama-server was built without AVX512"
 
 
-def about(server: Server) -> dict[str, Any]:
-    """What a server says of itself: the peer its build, in its log."""
-    if server.name == NAME:
-        return {"build": server.said("system_info"), "version": server.said("build")}
-    return {"models": [each["id"] for each in server.ask("/v1/models")["data"]]}
-
-
-def loaded(servers: Sequence[Server], given: argparse.Namespace, size: str) -> list[dict[str, Any]]:
-    """The first table: a row for each length of prompts."""
-    rows, invalid = [], void(servers)
+def loaded(
+    servers: Sequence[Server], given: argparse.Namespace, size: str, invalid: str | None
+) -> list[dict[str, Any]]:
+    """The first table: a row for each length of prompts, and for each way to count."""
+    rows = []
     for prompt in PROMPTS:
         one = load(servers, given, prompt, 1)
         many = load(servers, given, prompt, given.streams)
-        speed = {name: each["tokens_per_second"] for name, each in many.items()}
-        gain = {name: speed[name] / one[name]["tokens_per_second"] for name in speed}
-        print(f"{size:>5}  {given.streams} streams behind {prompt} ids {beside(speed)} {invalid or ''}")
+        row: dict[str, Any] = {"prompt": prompt, "one": one, "many": many, "void": invalid}
+        for way in ("all", "writing"):
+            speed = {name: each[way] for name, each in many.items()}
+            gain = {name: speed[name] / one[name][way] for name in speed}
+            row[way] = {"gain": gain, "ratio": None if invalid or not all(speed.values()) else ratio(speed)}
+            own = ", ".join(f"{name} {times:.2f}x" for name, times in gain.items())
+            shown = " vs ".join(f"{name} {value:.1f}" for name, value in speed.items())
+            share = f" ({row[way]['ratio']:.2f}x)" if row[way]["ratio"] else ""
+            what = f"{given.streams} behind {prompt:>3} ids, {way:>7}"
+            print(f"{size:>5}  {what}: {shown} tok/s{share}; over one stream: {own}")
         for name, each in many.items():
             between = f"p50 {1000 * each['between_p50']:.0f}, p95 {1000 * each['between_p95']:.0f} ms"
             first = f"{each['first']:.2f} s, worst {each['first_worst']:.2f} s"
             print(
-                f"       {name:>9}: {gain[name]:.2f}x one stream; first token {first}; between {between}",
-                flush=True,
+                f"       {name:>9}: first token {first}; between tokens {between} {invalid or ''}", flush=True
             )
-        share = None if invalid else ratio(speed)
-        rows.append(
-            {"prompt": prompt, "one": one, "many": many, "gain": gain, "ratio": share, "void": invalid}
-        )
+        rows.append(row)
     return rows
 
 
@@ -223,16 +240,17 @@ def gone_on(servers: Sequence[Server], given: argparse.Namespace, size: str) -> 
 
 
 def tables(file: Path, size: str, given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All tables of one file, and what the servers say of themselves."""
+    """All tables of one file, and how the peer was built."""
+    build = build_of(given.llama_server, file) if given.llama_server else None
     with ExitStack() as stack:
         servers = [stack.enter_context(ours(file, CONTEXT, given.streams))]
         if given.llama_server:
             servers.append(stack.enter_context(peer(given.llama_server, file, CONTEXT, given.streams)))
-        said = {server.name: about(server) for server in servers}
-        load_rows, turn_rows = loaded(servers, given, size), gone_on(servers, given, size)
+        load_rows = loaded(servers, given, size, void(build))
+        turn_rows = gone_on(servers, given, size)
         held = connections(servers[0], given.connections)
         print(f"{size:>5}  {held['connections']} idle connections: {held['bytes'] / 1e6:.0f} MB", flush=True)
-    return {"size": size, "load": load_rows, "turns": turn_rows, "idle": held}, said
+    return {"size": size, "load": load_rows, "turns": turn_rows, "idle": held}, {NAME: build} if build else {}
 
 
 def main() -> None:

@@ -57,9 +57,9 @@ async def stream(port: int, asked: dict[str, Any]) -> Heard:
     heard, began = Heard(), time.perf_counter()
     async for event in _events(port, asked):
         choices = event.get("choices") or []
-        if choices and choices[0].get("text") is not None and not choices[0].get("finish_reason"):
+        if choices and (choices[0]["text"] or not choices[0].get("finish_reason")):
             heard.times.append(time.perf_counter() - began)
-        heard.text += choices[0].get("text") or "" if choices else ""
+            heard.text += choices[0]["text"]
         if usage := event.get("usage"):
             heard.tokens, heard.prompt_tokens = usage["completion_tokens"], usage["prompt_tokens"]
         if "error" in event:

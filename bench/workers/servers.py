@@ -54,10 +54,25 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[1]) * 1024  # type: ignore[index]
 
-    def said(self, pattern: str) -> str | None:
-        """The first line of its log that has `pattern` in it."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return next((line.strip() for line in lines if pattern in line), None)
+
+def build_of(binary: str, file: Path) -> dict[str, str | None]:
+    """Version and compiler of a llama-server, and the instructions that it was built with: it says these
+    only when it is talkative and loads a model, so that is begun and given up. None: it did not say.
+    """
+    version = subprocess.run([binary, "--version"], capture_output=True, text=True)
+    command = [binary, "-m", str(file), "-c", "256", "--port", "0", "-lv", "4"]
+    talking = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    assert talking.stdout is not None
+    info = None
+    for line in talking.stdout:
+        if "system_info" in line or "listening" in line:
+            info = line.partition("system_info:")[2].strip() or None
+            break
+    talking.kill()
+    talking.communicate()
+    return {"version": " ".join((version.stdout + version.stderr).split()), "system_info": info}
 
 
 @contextmanager
