@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from .faults import RefusedError
 from .pictures import Pictures
 from .wire import Asked
 
+NEVER = -1e6  # a bias that no logit makes up for
+
 
 def caller(request: Request, user: str | None, salt: str | None) -> Caller:
     """Who asks: the owner of the key that the guard found (request.state.owner), and its user.
@@ -33,8 +35,8 @@ def caller(request: Request, user: str | None, salt: str | None) -> Caller:
     return Caller(f"{owner}/{user}" if user else owner, key)
 
 
-def sampling(asked: Asked, logprobs: int | None) -> Sampling:
-    """How tokens are drawn; what is not said is as Gemma 3 has it."""
+def sampling(asked: Asked, logprobs: int | None, ends: Iterable[int]) -> Sampling:
+    """How tokens are drawn; what is not said is as Gemma 3 has it. `ends`: tokens that end an answer."""
     given = {
         "temperature": asked.temperature,
         "top_k": None if asked.top_k is None else max(asked.top_k, 0),
@@ -47,6 +49,8 @@ def sampling(asked: Asked, logprobs: int | None) -> Sampling:
         "logprobs": logprobs,
     }
     bias = {int(token): value for token, value in (asked.logit_bias or {}).items()}
+    if asked.ignore_eos:
+        bias |= dict.fromkeys(ends, NEVER)
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return Sampling(logit_bias=bias, **said)
 

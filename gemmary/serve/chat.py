@@ -40,7 +40,7 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
 async def _chat(request: Request, asked: ChatRequest) -> Response:
     state = request.app.state
     model: Model = await state.models.ready(asked.model)
-    forced, order = forced_calls(asked), _order(asked)
+    forced, order = forced_calls(asked), _order(asked, model)
     order = asking.limited(request, order, order.max_tokens)
     tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
     told = tools if asked.tool_choice != "none" else []
@@ -88,10 +88,11 @@ def forced_calls(asked: ChatRequest) -> bool:
     return forced
 
 
-def _order(asked: ChatRequest) -> Order:
+def _order(asked: ChatRequest, model: Model) -> Order:
     logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
     longest = asked.max_completion_tokens or asked.max_tokens
-    return Order(asking.sampling(asked, logprobs), longest, asking.stops(asked), _schema(asked))
+    sampling = asking.sampling(asked, logprobs, model.tokenizer.stops)
+    return Order(sampling, longest, asking.stops(asked), _schema(asked))
 
 
 def _schema(asked: ChatRequest) -> Mapping[str, Any] | None:
