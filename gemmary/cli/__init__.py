@@ -15,6 +15,7 @@ from .library import list_, pull, rm
 from .quantize import convert, quantize
 from .serve import serve
 from .show import show
+from .study import study
 from .terminal import note, printable
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command("rm")(rm)
 app.command("bench")(bench)
 app.command("quantize")(quantize)
 app.command("convert")(convert)
+app.command("study")(study)
 
 
 def _version(wanted: bool) -> None:

@@ -51,8 +51,8 @@ class Layer:
         return block(self.ops, x, self, step)
 
 
-class Encoder(Protocol):
-    """What `features` needs; the NumPy `Tower` and the torch module both have it."""
+class Trunk(Protocol):
+    """What `patches` and `pooled` need: a tower, with or without its projector."""
 
     @property
     def config(self) -> VisionConfig:
@@ -77,6 +77,10 @@ class Encoder(Protocol):
     @property
     def norm(self) -> Any:
         """The last LayerNorm."""
+
+
+class Encoder(Trunk, Protocol):
+    """What `features` needs; the NumPy `Tower` and the torch module both have it."""
 
     @property
     def soft_norm(self) -> Any:
@@ -117,22 +121,48 @@ def picture_step(pictures: int, patches: int) -> Step:
 
 def features(tower: Encoder, pixels: Floats) -> Array:
     """Soft tokens of pictures: float32 [n, 3, S, S] in -1..1 -> [n * tokens, width of the text]."""
-    layers = encoding(tower, pixels)
-    while True:
-        try:
-            next(layers)
-        except StopIteration as done:
-            return done.value
+    return _result(encoding(tower, pixels))
+
+
+def patches(tower: Trunk, pixels: Floats) -> Array:
+    """Patches of pictures behind the last layer, in front of the last norm: [n * P, D]."""
+    return _result(_layers(tower, pixels))
+
+
+def pooled(tower: Trunk, pixels: Floats) -> Array:
+    """Squares of normed patches averaged, in front of the projector: [n * tokens, D]."""
+    return _pooled(tower, patches(tower, pixels))
+
+
+def projected(projector: Any, ops: Ops, pooled_TD: Array) -> Array:
+    """Soft tokens [n * tokens, width of the text] of `pooled`; a tower is a projector too."""
+    (soft,) = ops.project(pooled_TD, projector.soft_norm, (projector.projection,))
+    return soft
 
 
 def encoding(tower: Encoder, pixels: Floats) -> Generator[None, None, Array]:
-    """The same layer by layer, for who wants to do something else in between; `features` is its result."""
+    """`features` layer by layer, for who wants to do something else in between; they are its result."""
+    x = yield from _layers(tower, pixels)
+    return projected(tower, tower.ops, _pooled(tower, x))
+
+
+def _layers(tower: Trunk, pixels: Floats) -> Generator[None, None, Array]:
     config, ops = tower.config, tower.ops
     staged = ops.stage(picture_step(len(pixels), config.patches))
     x = ops.patchify(pixels, tower.patch, tower.positions, config.patch)
     for layer in tower.layers:
         yield
         x = layer(x, staged)
-    pooled = ops.pool(x, tower.norm, config.grid, config.side)
-    (soft,) = ops.project(pooled, tower.soft_norm, (tower.projection,))
-    return soft
+    return x
+
+
+def _pooled(tower: Trunk, x: Array) -> Array:
+    return tower.ops.pool(x, tower.norm, tower.config.grid, tower.config.side)
+
+
+def _result(layers: Generator[None, None, Array]) -> Array:
+    while True:
+        try:
+            next(layers)
+        except StopIteration as done:
+            return done.value

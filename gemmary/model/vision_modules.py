@@ -15,7 +15,7 @@ from torch import nn
 from ..config import VisionConfig
 from ..ops.contract import Floats, Ops
 from .modules import Norm
-from .vision import attention_of, block, features
+from .vision import attention_of, block, features, patches, pooled, projected
 
 
 class LayerNorm(nn.Module):
@@ -86,6 +86,40 @@ class TowerModule(nn.Module):
     def forward(self, pixels: Floats) -> torch.Tensor:
         """Soft tokens of pictures: float32 [n, 3, S, S] in -1..1 -> [n * tokens, text_width]."""
         result: torch.Tensor = features(self, pixels)
+        return result
+
+
+class TrunkModule(nn.Module):
+    """A tower without its projector: the same parameters, by the same names."""
+
+    def __init__(self, tower: TowerModule) -> None:
+        super().__init__()
+        self.config, self.ops = tower.config, tower.ops
+        self.patch, self.positions = tower.patch, tower.positions
+        self.layers, self.norm = tower.layers, tower.norm
+
+    def forward(self, pixels: Floats) -> torch.Tensor:
+        """Patches behind the last layer, not normed: float32 [n, 3, S, S] in -1..1 -> [n * P, D]."""
+        result: torch.Tensor = patches(self, pixels)
+        return result
+
+    def pooled(self, pixels: Floats) -> torch.Tensor:
+        """What a projector reads: float32 [n, 3, S, S] in -1..1 -> [n * tokens, D]."""
+        result: torch.Tensor = pooled(self, pixels)
+        return result
+
+
+class ProjectorModule(nn.Module):
+    """The projector of a tower: the same parameters, by the same names."""
+
+    def __init__(self, tower: TowerModule) -> None:
+        super().__init__()
+        self.config, self.ops = tower.config, tower.ops
+        self.soft_norm, self.projection = tower.soft_norm, tower.projection
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Soft tokens: [n, tokens, D] -> [n * tokens, text_width]."""
+        result: torch.Tensor = projected(self, self.ops, pooled.flatten(0, 1))
         return result
 
 

@@ -219,7 +219,8 @@ class Ops(Protocol):
     ) -> Array:
         """Append k, v to the pages (kv None: use them as they are), then softmax(q k * scale) v: [T, N*H].
 
-        A token sees key j of its own sequence iff j <= last_seen and j > pos - window.
+        A token sees key j of its own sequence iff j <= last_seen and |j - pos| < window. The window cuts
+        pictures that are longer than itself on both sides, as in Google's code; none is at a real size.
         """
 
     def merge(self, x: Array, o: Array, linear: Any, post_norm: Norm | None) -> Array:

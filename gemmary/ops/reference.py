@@ -103,7 +103,7 @@ class Reference:
             position = first + torch.arange(len(keys), device=keys.device)
             seen = position <= step.last[here, None]
             if attention.window is not None:
-                seen &= position > step.pos[here, None] - attention.window
+                seen &= (position - step.pos[here, None]).abs() < attention.window
             outputs.append(self._softmax(q_TNH[here], keys, values, seen, attention.scale))
         return torch.cat(outputs)
 

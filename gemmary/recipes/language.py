@@ -18,6 +18,7 @@ from ..train.initial import initialise
 from ..train.loop import Plan, Trainer
 from ..train.packing import Rows, pack_rows
 from ..train.teacher import OnlineTeacher
+from ..train.text_task import TextTask
 from ..train.vocabulary import train_vocabulary
 from .corpus import Corpus, Part
 
@@ -86,7 +87,8 @@ class Language:
             if how is not None and teacher is not None
             else None
         )
-        return Trainer(model, rows, phase.plan, self.out / phase.name, taught).run()
+        task = TextTask(model, rows, phase.plan, taught)
+        return Trainer(task, phase.plan, self.out / phase.name).run()
 
     def ops(self, config: Config) -> Trainable:
         """The op table of rows of this length."""

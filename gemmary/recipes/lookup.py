@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .everyday import Everyday
 from .manual import Page
@@ -48,8 +48,15 @@ class Lookup:
         return self._commands[min(scores, key=lambda n: (-scores[n], n))] if scores else ""
 
 
-def lookup(pages: Iterable[Page], everyday: Iterable[Everyday]) -> Lookup:
-    """Entries: tool, task and command of every example; task and wordings of every everyday task."""
-    of_pages = ((f"{page.tool} {e.task} {e.command}", e.command) for page in pages for e in page.examples)
+def lookup(
+    pages: Iterable[Page], everyday: Iterable[Everyday], translations: Mapping[str, Iterable[Page]]
+) -> Lookup:
+    """Entries: tool, task and command of every example, also in other languages; task and wordings of every
+    everyday task.
+    """
+    everywhere = [*pages, *(page for read in translations.values() for page in read)]
+    of_pages = (
+        (f"{page.tool} {e.task} {e.command}", e.command) for page in everywhere for e in page.examples
+    )
     of_days = ((f"{task.task} {' '.join(task.asked)} {task.command}", task.command) for task in everyday)
     return Lookup([*of_days, *of_pages])

@@ -1,66 +1,73 @@
-"""From raw text to the bundled model, in one command:
+"""From raw text and drawn pictures to the bundled model, in one command:
 
     python -m gemmary.recipes.nano --data ../shared/data --out runs/nano
 
-Vocabulary, data, training, export, examination, model card. Every stage leaves its result in the folder and
-is skipped where that is already there; training goes on from its last checkpoint.
+Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which caption is of
+which picture; tower and decoder together; the tower frozen, and the decoder on; the files; an exam; the
+model card. Every stage leaves its result in the folder and is skipped where that is already there; training
+goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-from ..config import NANO, Config
-from ..engine.load import load
-from ..formats import FORMATS
-from ..inputs.sentencepiece_model import read_model
-from ..inputs.tokenizer import Tokenizer
+from ..config import NANO, Config, VisionConfig
+from ..errors import GemmaryError
 from ..model.modules import TextModule
 from ..train.loop import Plan
-from ..train.loss import mean_loss
 from ..train.optimizer import Learning
-from ..train.packing import pack_rows
+from ..train.packing import Document
 from ..train.sampling import Distillation
-from ..train.vocabulary import BOS, EOS, PAD, UNK
-from ..weights.assemble import module_text
-from ..weights.checkpoint import open_checkpoint
-from ..weights.save import write_gguf
-from ..weights.tensor import Tensor
-from ..weights.vocabulary import Vocabulary
 from .card import card
-from .conversation import FAMILIAR, FOCUS, KNOWN, OTHER, Mixture
-from .corpus import Corpus, Part
-from .everyday import everyday_tasks
-from .exam import Question, examine, generated, rephrased
+from .conversation import FOCUS, Mixture
+from .corpus import HELD_BOOKS, Corpus, Part
 from .language import WEIGHTS, Language, Phase
-from .lookup import lookup
+from .long import books, lengthened, train_long
+from .pictures import Gallery
+from .release import SCORES, Exam, Release
+from .sight import Pairing, Seeing, Showing
 
-TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>'"
-    " + ('model' if message['role'] == 'assistant' else 'user')"
-    " + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
-)
-
-
-STUDENT = replace(NANO, vocab=12_288)
+EYES = VisionConfig(width=192, layers=6, heads=3, ffn=768, image=224, patch=14, tokens=64)
+STUDENT = replace(NANO, vocab=12_288, vision=None)
 TEACHER = replace(STUDENT, name="nano-teacher", width=384, heads=6, kv_heads=2, ffn=1056, global_layers=None)
+READER = replace(
+    STUDENT, name="nano-reader", width=192, layers=3, heads=3, kv_heads=3, ffn=512, window=64,
+    global_layers=(0, 1, 2),
+)  # fmt: skip
 # Unbiased, and the text's own next token beside it: the teacher is not much wiser than the text.
 TAUGHT = Distillation(draws=256, reading="counts", replacement=True, share=0.7)
 # First everything at a constant rate; then, while the rate falls to zero, what most people ask.
 TEACHING = Plan(steps=1000, learning=Learning(cooldown=450))
 LEVEL = Plan(steps=900, learning=Learning(cooldown=0), distill=TAUGHT)
 DECAY = Plan(steps=700, learning=Learning(warmup=20, cooldown=700), distill=TAUGHT)
+GENTLE = Learning(peak=6e-4, warmup=5, cooldown=30)
+PAIRED = Learning(peak=1e-3, warmup=40, cooldown=150)
+TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
+SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=400)
+
+
+@dataclass(frozen=True)
+class Long:
+    """Longer texts: rows of `row` tokens, positions of global layers divided by `factor`."""
+
+    plan: Plan
+    row: int = 2048
+    rows: int = 60
+    factor: float = 8.0
+
+
+LONG = Long(Plan(steps=30, rows=1, parts=2, learning=GENTLE))
+PAIRS = Pairing(Plan(steps=450, rows=32, parts=2, learning=PAIRED), READER)
+TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=14_000)
+SHOWING = Showing(Plan(steps=400, learning=SHOWN), pictures=12_000)
+EXAM = Exam()
 
 
 @dataclass(frozen=True)
@@ -69,17 +76,20 @@ class Settings:
 
     config: Config = STUDENT
     teacher: Config = TEACHER
+    eyes: VisionConfig = EYES
     row: int = 512
     teaching: tuple[Phase, ...] = (Phase("teacher", Part("teacher", 4_200_000, 0.08, Mixture()), TEACHING),)
     learning: tuple[Phase, ...] = (
         Phase("level", Part("conversations", 3_800_000, 0.08, Mixture()), LEVEL),
         Phase("focus", Part("focus", 3_000_000, 0.02, FOCUS), DECAY),
     )
+    long: Long = LONG
+    pairing: Pairing = PAIRS
+    tuning: Showing = TUNING
+    showing: Showing = SHOWING
     held_pages: int = 80
     vocabulary_conversations: int = 40_000
-    exam_questions: int = 160  # of each kind
-    held_rows: int = 40  # for each perplexity
-    format: str = "Q8_0"
+    exam: Exam = EXAM
     seed: int = 3
 
 
@@ -87,122 +97,92 @@ class Nano:
     """The stages. `data` is the folder with books/ and multilingual/; `out` receives every result."""
 
     def __init__(self, data: Path, out: Path, settings: Settings) -> None:
-        self.out, self.settings = out, settings
+        out.mkdir(parents=True, exist_ok=True)
+        self.data, self.out, self.settings = data, out, settings
         self.corpus = Corpus(data, settings.seed, settings.held_pages)
         self.language = Language(
             self.corpus, out, settings.row, settings.vocabulary_conversations, settings.seed
         )
-        out.mkdir(parents=True, exist_ok=True)
+        self.tokenizer = self.language.tokenizer(settings.config.vocab)
 
     def run(self) -> bool:
         """All stages; False if training was interrupted."""
-        if not self.train():
+        text = self.speak()
+        text = None if text is None else self.lengthen(text)
+        if text is None or not self.see(text):
             return False
-        self.export()
-        self.examine()
-        logs = [
-            self.out / phase.name / "log.jsonl"
-            for phase in (*self.settings.teaching, *self.settings.learning)
-        ]
-        text = card(self.settings.config, self.out / "scores.json", logs)
-        (self.out / "README.md").write_text(text, encoding="utf-8")
+        self.release(text)
         return True
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The vocabulary."""
-        return self.language.tokenizer(self.settings.config.vocab)
-
-    def train(self) -> bool:
-        """Teacher and student; False if interrupted."""
+    def speak(self) -> TextModule | None:
+        """The teacher, and the student that learns from it."""
         settings = self.settings
         teacher = self.language.learn(settings.teacher, settings.teaching)
+        return None if teacher is None else self.language.learn(settings.config, settings.learning, teacher)
+
+    def lengthen(self, text: TextModule) -> TextModule | None:
+        """The same weights for longer texts, and a while of training on such."""
+        how, path = self.settings.long, self.out / "long" / WEIGHTS
+        config = lengthened(text.config, how.factor, round(self.settings.row * how.factor))
+        if not path.exists():
+            names = sorted(p.name for p in (self.data / "books").glob("*.txt") if p.name not in HELD_BOOKS)
+            rows = books(self.data, self.tokenizer, how.row, names, how.rows)
+            longer = train_long(config, text.arrays(), rows, how.plan, path.parent)
+            if longer is None:
+                return None
+            save_file(longer.arrays(), path)
+        found = TextModule(replace(config, vision=self.settings.eyes), self.language.ops(config))
+        found.load_arrays(load_file(path))
+        return found
+
+    def see(self, text: TextModule) -> bool:
+        """Eyes: captions, then answers with the tower learning too, then answers with the tower frozen."""
+        settings, talk = self.settings, self._talk()
+        seeing = Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
+        self.tower = seeing.tower(settings.seed)
         return (
-            teacher is not None
-            and self.language.learn(settings.config, settings.learning, teacher) is not None
+            seeing.pair(self.tower, settings.pairing, "pairs", settings.seed)
+            and seeing.show(text, self.tower, settings.tuning, talk, "tuned", frozen=False)
+            and seeing.show(text, self.tower, settings.showing, talk, "shown", frozen=True)
         )
 
-    @property
-    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """What the last phase left."""
-        return load_file(self.out / self.settings.learning[-1].name / WEIGHTS)
+    def release(self, text: TextModule) -> None:
+        """Files, scores, card."""
+        release = Release(self.out, text.config, self.tokenizer, self.corpus, self.settings.row)
+        arrays = text.arrays()
+        release.export(arrays, self.tower.arrays())
+        release.examine(arrays, Gallery(self.settings.seed, held=True), self.settings.exam)
+        logs = {name: self.out / name / "log.jsonl" for name in self._stages()}
+        page = card(text.config, self.out / SCORES, logs)
+        (self.out / "README.md").write_text(page, encoding="utf-8")
 
-    def export(self) -> None:
-        """nano.gguf: matrices in the settings' format, norms in float32, the vocabulary inside."""
-        path = self.out / "nano.gguf"
-        if path.exists():
-            return
-        matrix, vector = FORMATS[self.settings.format], FORMATS["F32"]
-        tensors = {
-            name: Tensor.pack(name, a, matrix)
-            if a.ndim == 2
-            else Tensor.pack(name, a, vector, gain_offset=1.0)
-            for name, a in self.weights.items()
-        }
-        pieces = read_model((self.out / "tokenizer.model").read_bytes(), "tokenizer.model")
-        kinds = np.array(pieces.kinds, np.int32)
-        metadata = {
-            "general.name": "Gemmary nano",
-            "general.license": "apache-2.0",
-            "general.description": "An offline helper for the command line, from tldr pages (CC BY 4.0)",
-            "tokenizer.chat_template": TEMPLATE,
-        }
-        vocabulary = Vocabulary(list(pieces.pieces), pieces.scores, kinds, BOS, EOS, UNK, PAD)
-        write_gguf(path, self.settings.config, tensors, vocabulary, metadata)
+    def _stages(self) -> list[str]:
+        settings = self.settings
+        return [
+            *(phase.name for phase in (*settings.teaching, *settings.learning)),
+            "long",
+            "pairs",
+            "tuned",
+            "shown",
+        ]
 
-    def examine(self) -> None:
-        """scores.json: perplexities, and accuracies of greedy answers beside BM25 over the same pages."""
-        path = self.out / "scores.json"
-        if path.exists():
-            return
-        search = lookup(self.corpus.pages, everyday_tasks())
-        scores: dict[str, object] = {"perplexity": self._perplexities()}
-        with load(self.out / "nano.gguf") as model:
-
-            def greedy(asked: str) -> str:
-                return model.chat([{"role": "user", "content": asked}], temperature=0.0, max_tokens=120).text
-
-            for name, questions in self._questions().items():
-                given = {"model": examine(greedy, questions), "BM25": examine(search.answer, questions)}
-                scores[name] = {who: asdict(score) for who, score in given.items()}
-        path.write_text(json.dumps(scores, indent=1), encoding="utf-8")
-
-    def _questions(self) -> dict[str, list[Question]]:
-        classes, dice = self.corpus.writer("exam").classes, self.corpus.dice("questions")
-        held = [(page, example) for page in self.corpus.held for example in page.examples]
-        groups = {
-            "familiar commands": classes[FAMILIAR], "known commands": classes[KNOWN],
-            "obscure commands": classes[OTHER], "commands never seen": held,
-        }  # fmt: skip
-        count = self.settings.exam_questions
-        of_groups = {name: generated(pairs, count, dice) for name, pairs in groups.items()}
-        return {"reworded by hand": rephrased(), **of_groups}
-
-    def _perplexities(self) -> dict[str, dict[str, float]]:
-        """Held-out text under the float32 weights and under the exported file."""
-        row, count = self.settings.row, self.settings.held_rows
-        ops = self.language.ops(self.settings.config)
-        slices = {
-            "conversations": self.corpus.held_chats(self.tokenizer, count * row // 60, row),
-            "books": self.corpus.held_books(self.tokenizer, count, row // 2),
-        }
-        exact = TextModule(self.settings.config, ops)
-        exact.load_arrays(self.weights)
-        packed = module_text(open_checkpoint(self.out / "nano.gguf"), ops)
-        models = {"float32": exact, self.settings.format: packed}
-        return {
-            name: {kind: math.exp(mean_loss(model, pack_rows(held, row))) for kind, model in models.items()}
-            for name, held in slices.items()
-        }
+    def _talk(self) -> Iterator[Document]:
+        """Conversations without pictures, without end, so that what was learnt before is not forgotten."""
+        endless = Part("beside pictures", 10**12, 0.03, FOCUS)
+        return self.corpus.documents(self.tokenizer, endless, self.settings.row)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Train the bundled model from raw text.")
+    parser = argparse.ArgumentParser(description="Train the bundled model from raw text and drawn pictures.")
     parser.add_argument("--data", type=Path, required=True, help="folder with books/ and multilingual/")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     arguments = parser.parse_args()
-    if not Nano(arguments.data, arguments.out, Settings()).run():
+    try:
+        done = Nano(arguments.data, arguments.out, Settings()).run()
+    except GemmaryError as error:
+        sys.exit(str(error))
+    if not done:
         sys.exit("Interrupted. The same command goes on from here.")
 
 

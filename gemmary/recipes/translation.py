@@ -98,9 +98,17 @@ class Abroad:
             exchanges.append((self._worded(words["follow"], other.task, page.tool), answered(other)))
         return exchanges
 
-    def question(self, language: str, page: Page, example: Example) -> str:
-        """One wording that names the tool."""
-        return self._worded(WORDS[language]["ask_with"], example.task, page.tool)
+    def questions(self, count: int) -> list[tuple[str, str]]:
+        """Questions that name the tool, and the commands that are right: half of them about familiar ones."""
+        found = []
+        for number in range(count if self.pairs else 0):
+            language = self.dice.choice(list(self.pairs))
+            known, pairs = self.pairs[language]
+            page, example = self.dice.choice(known if known and number % 2 else pairs)
+            found.append(
+                (self._worded(WORDS[language]["ask_with"], example.task, page.tool), example.command)
+            )
+        return found
 
     def _worded(self, templates: list[str], task: str, tool: str) -> str:
         phrase = as_phrase(task)

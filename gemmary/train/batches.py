@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..ops.contract import Ints
+from .data.rows import PackedShards
 from .packing import Rows
 
 
 class Batches:
     """`parts` micro-batches of `rows` rows a step; the rows of every epoch come in a new order."""
 
-    def __init__(self, data: Rows, rows: int, parts: int, seed: int) -> None:
+    def __init__(self, data: Rows | PackedShards, rows: int, parts: int, seed: int) -> None:
         if not len(data):
             raise ValueError("there is no data: not a single row was packed")
         self._data, self._rows, self._parts, self._seed = data, rows, parts, seed

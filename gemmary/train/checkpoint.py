@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from ..errors import GemmaryError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
+NAME = re.compile(PREFIX + r"\d{8,}")
 
 
 class CheckpointError(GemmaryError):
@@ -39,8 +42,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write and commit a checkpoint, then drop all but the newest `keep`.
+def save(folder: Path, checkpoint: Checkpoint, keep: int = 2, every: int = 1) -> Path:
+    """Write and commit a checkpoint; then drop all but it and the newest `keep` whose step `every` divides.
 
     CheckpointError: it cannot be written (disk full, ...); those that were there are untouched.
     """
@@ -60,9 +63,23 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
         raise CheckpointError(
             f"{final}: cannot be written ({error}); free some disk space and go on from the last checkpoint"
         ) from error
-    for old in _committed(folder)[keep:]:
-        shutil.rmtree(old)
+    regular = [path for path in _committed(folder) if _step(path) % every == 0]
+    for path in _committed(folder):
+        if path not in (final, *regular[:keep]):
+            shutil.rmtree(path)
     return final
+
+
+def oldest(folder: Path) -> int:
+    """The step of the oldest checkpoint; 0 where there is none."""
+    return min((_step(path) for path in _committed(folder)), default=0)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps: the run goes another way from `step` on."""
+    for path in _committed(folder):
+        if _step(path) > step:
+            shutil.rmtree(path)
 
 
 def _write(target: Path, checkpoint: Checkpoint) -> None:
@@ -76,14 +93,16 @@ def _write(target: Path, checkpoint: Checkpoint) -> None:
         _sync(path)
 
 
-def load_latest(folder: Path, warn: Callable[[str], None] | None = None) -> Checkpoint | None:
-    """The newest intact checkpoint; None where there is none at all.
+def load_latest(
+    folder: Path, warn: Callable[[str], None] | None = None, upto: float = math.inf
+) -> Checkpoint | None:
+    """The newest intact checkpoint of step `upto` or before; None where there is none at all.
 
     A damaged one is reported through `warn` (stderr) and the one before it is tried. CheckpointError: all of
     them are damaged; to begin anew without a word would hide that.
     """
     report = warn or (lambda text: print(text, file=sys.stderr))
-    found = _committed(folder)
+    found = [path for path in _committed(folder) if _step(path) <= upto]
     for path in found:
         fault = _fault(path)
         if fault is None:
@@ -109,7 +128,11 @@ def _fault(path: Path) -> str | None:
 
 def _committed(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
-    return sorted(folder.glob(f"{PREFIX}*"), reverse=True)
+    return sorted((path for path in folder.glob(f"{PREFIX}*") if NAME.fullmatch(path.name)), reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix(PREFIX))
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,32 +11,38 @@ from typing import Any
 import torch
 
 from ..errors import GemmaryError
-from ..model.modules import TextModule
 from . import checkpoint, snapshot
-from .batches import Batches
+from .about import about
+from .ema import Average
+from .gradients import Gradients, gradients_for
 from .interrupt import Interrupt
 from .journal import Journal
+from .layers import prepared
 from .lock import locked
-from .objective import Objective
 from .optimizer import Learning, optimizers, update
-from .packing import Rows
 from .sampling import Distillation
-from .teacher import Teacher
+from .spike import SpikeGuard, Spikes
+from .task import Task
+from .writer import Writer
+
+ADVICE = "a lower learning rate may help, in another folder"
 
 
 class DivergedError(GemmaryError):
-    """Loss or gradients were not finite for many steps."""
+    """Loss or gradients were not finite for many steps, or the loss jumped."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train: `steps` updates, each of `parts` micro-batches of `rows` rows, on `workers` threads.
+    """How to train: `steps` updates, each of `parts` micro-batches of `rows` rows.
 
-    A worker computes a micro-batch on one core: cores never wait for each other inside an operation, which on
-    a busy machine is several times faster than sharing operations. `clip` bounds the norm of the gradient.
+    On a CPU, `workers` threads work on micro-batches. `clip` bounds the norm of the gradient.
     `low` multiplies matrices in bfloat16; parameters stay float32. `fuse` compiles each layer and needs a C++
-    compiler. After `patience` steps in a row that are not finite, training gives up. `distill`: how to learn
-    from a teacher. `z`: weight of the z-loss, 0 for none.
+    compiler; `recompute` runs it again in the backward pass, for memory. `ema`: decay of the average of
+    weights, 0 for none. The last `keep` checkpoints stay; `background` writes them beside the training.
+    After `patience` steps in a row that are not finite, or a spike, if `spikes` says what that is, the run
+    steps back; without `spikes` it gives up. `distill`: how to learn from a teacher. `z`: weight of the
+    z-loss, 0 for none.
     """
 
     steps: int
@@ -49,148 +53,166 @@ class Plan:
     clip: float = 1.0
     low: bool = True
     fuse: bool = True
+    recompute: bool = False
+    ema: float = 0.0
     checkpoint_every: int = 50
     keep: int = 2
+    background: bool = False
     patience: int = 10
+    spikes: Spikes | None = None
     seed: int = 0
     distill: Distillation | None = None
     z: float = 0.0
 
 
 class Trainer:
-    """A model in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly.
+    """A task in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly.
 
-    `teacher` is given if and only if `plan.distill` is, and draws as that says.
+    `gradients`: how they are made; by default as suits the device that the parameters are on.
     """
 
-    def __init__(
-        self, model: TextModule, data: Rows, plan: Plan, folder: Path, teacher: Teacher | None = None
-    ) -> None:
-        _check_teacher(teacher, plan, model)
-        self.model, self.plan, self.folder, self.teacher = model, plan, folder, teacher
-        self.objective = Objective(model, plan.distill, plan.z)
-        self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
-        self.optimizers = optimizers(model, plan.learning)
-        self.parameters = list(model.parameters())
+    def __init__(self, task: Task, plan: Plan, folder: Path, gradients: Gradients | None = None) -> None:
+        self.task, self.plan, self.folder = task, plan, folder
+        self.gradients = gradients or gradients_for(task, plan.workers)
+        self.optimizers = optimizers(task.module, plan.learning)
+        self.parameters = list(task.module.parameters())
+        self.average = Average(task.module, plan.ema)
+        self.guard = SpikeGuard(plan.spikes)
         self.step = 0
         self.skipped = 0
-        self.identity = {"data": self.batches.digest, "plan": _lasting(plan)}
-        if teacher is not None:
-            self.identity["teacher"] = teacher.identity
+        self.note: dict[str, Any] = {}  # of what happened between two steps, for the next line of the log
+        self.identity = {"plan": _lasting(plan), **task.identity}
+        self.about = about(task.module, plan, self.identity, task.parts(0))
 
     def run(self) -> bool:
         """Train from the last checkpoint; True at the end of the plan, False if interrupted before.
 
-        GemmaryError: the folder is another run's, in use, damaged or full. DivergedError: `Plan.patience`.
+        GemmaryError: the folder is another run's, in use, damaged or full. DivergedError: the loss is not
+        finite, or too high, and stepping back does not help or is not planned.
         """
-        with locked(self.folder):
-            self._resume()
-            self._fuse()
+        with locked(self.folder), self._writer() as writer:
+            self._resume(writer)
             with (
-                Journal(self.folder / "log.jsonl", self.step, self.plan.steps) as journal,
-                self._workers() as pool,
+                prepared(self.task.layers, self.plan.recompute, self.plan.fuse),
+                Journal(self.folder, self.step, self.plan.steps, self.about) as journal,
+                self.gradients,
                 Interrupt() as interrupt,
             ):
-                while self.step < self.plan.steps and not interrupt.asked:
-                    journal.write(self._advance(pool))
-                    if self.step % self.plan.checkpoint_every == 0:
-                        self._save()
+                while self._unfinished(interrupt):
+                    try:
+                        self._go_on(writer, journal, interrupt)
+                    except DivergedError as trouble:
+                        journal.back(*self._step_back(writer, trouble))
             if self.step % self.plan.checkpoint_every:
-                self._save()
+                self._save(writer)
         return self.step >= self.plan.steps
 
-    def _fuse(self) -> None:
-        if self.plan.fuse:
-            torch._dynamo.config.recompile_limit = 4 * len(self.model.layers)
-            for layer in self.model.layers:
-                layer.compile(dynamic=False)
+    def averaged(self) -> dict[str, torch.Tensor]:
+        """The averaged weights by parameter name, for `load_state_dict`; without `Plan.ema` the last ones."""
+        return self.average.weights()
 
-    @contextmanager
-    def _workers(self) -> Iterator[ThreadPoolExecutor]:
-        """Threads whose operations use one core; so does the main thread while they live."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(
-                self.plan.workers, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                if self.plan.fuse:  # once, by one thread, before two want it
-                    pool.submit(self.gradients, self.batches.step(self.step)[0]).result()
-                yield pool
-        finally:
-            torch.set_num_threads(before)
+    def _unfinished(self, interrupt: Interrupt) -> bool:
+        return self.step < self.plan.steps and not interrupt.asked
 
-    def gradients(self, rows: Rows) -> tuple[float, float, tuple[torch.Tensor, ...]]:
-        """Summed loss, summed weights, and gradients of the summed loss, of one micro-batch."""
-        step, labels, weights = rows.step()
-        sampled = None if self.teacher is None else self.teacher.sampled(rows)
-        kind = self.model.table.weight.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.plan.low):
-            loss = self.objective(step, labels, weights, sampled)
-        return loss.item(), float(weights.sum()), torch.autograd.grad(loss, self.parameters)
+    def _go_on(self, writer: Writer, journal: Journal, interrupt: Interrupt) -> None:
+        while self._unfinished(interrupt):
+            journal.write(self._advance())
+            if self.step % self.plan.checkpoint_every == 0:
+                self._save(writer)
 
-    def _advance(self, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    def _advance(self) -> dict[str, Any]:
         """One update. Every token counts the same, however the step is cut into micro-batches."""
-        parts = self.batches.step(self.step)
-        losses, weights, grads = zip(*pool.map(self.gradients, parts), strict=True)
-        total = sum(weights)
-        for parameter, *of_parts in zip(self.parameters, *grads, strict=True):
-            parameter.grad = sum(of_parts[1:], of_parts[0]) / total
-        loss = sum(losses) / total
+        sums = self.gradients.accumulate(self.task.parts(self.step + self.guard.leap))
+        loss = sums.loss / sums.weight if sums.weight else math.nan
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip))
         rate = self.plan.learning.rate(self.step, self.plan.steps)
-        if self._finite(loss, norm):
+        if self._sound(loss, norm):
             update(self.optimizers, rate)
+            self.average.update(self.step)
         self.step += 1
-        tokens = sum(part.tokens for part in parts)
-        return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "tokens": tokens}
+        note, self.note = self.note, {}
+        return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "tokens": sums.tokens, **note}
 
-    def _finite(self, loss: float, norm: float) -> bool:
+    def _sound(self, loss: float, norm: float) -> bool:
         """Whether the step may change weights; one infinite gradient would poison them all."""
+        if fault := self.guard.fault(loss):
+            raise DivergedError(f"step {self.step + 1}: {fault}; {ADVICE}")
         finite = math.isfinite(loss) and math.isfinite(norm)
         self.skipped = 0 if finite else self.skipped + 1
         if self.skipped >= self.plan.patience:
             raise DivergedError(
-                f"loss or gradients were not finite for {self.skipped} steps up to step {self.step}; "
-                "lower the learning rate and go on from the last checkpoint"
+                f"step {self.step + 1}: loss or gradients were not finite for {self.skipped} steps; {ADVICE}"
             )
         return finite
 
-    def _save(self) -> None:
-        state = {"skipped": self.skipped, **self.identity}
-        tensors = snapshot.take(self.model, self.optimizers)
-        checkpoint.save(self.folder, checkpoint.Checkpoint(self.step, tensors, state), self.plan.keep)
+    def _step_back(self, writer: Writer, trouble: DivergedError) -> tuple[int, str]:
+        """Go on from an earlier checkpoint with data that comes after the bad steps, or raise `trouble`.
 
-    def _resume(self) -> None:
-        found = checkpoint.load_latest(self.folder)
+        The checkpoint's step, and why.
+        """
+        writer.wait()
+        target = self.guard.target(self.step, self.plan.checkpoint_every)
+        if target is None:
+            raise trouble
+        found = checkpoint.load_latest(self.folder, upto=max(target, checkpoint.oldest(self.folder)))
         if found is None:
-            return
-        for name, value in self.identity.items():
-            if found.state[name] != value:
-                raise GemmaryError(f"{self.folder} was trained with another {name}; use another folder")
-        snapshot.restore(self.model, self.optimizers, found.tensors)
+            raise trouble
+        checkpoint.drop_after(self.folder, found.step)
+        why = str(trouble).removesuffix(f"; {ADVICE}")
+        said = self.guard.step_back(self.step, found.step, found.state, why)
+        print(said[-1], file=sys.stderr)
+        self.note = {"stepped_back": said}
+        self._restore(found)
+        return found.step, said[-1]
+
+    def _writer(self) -> Writer:
+        plan = self.plan
+        keep = max(plan.keep, plan.spikes.kept(plan.checkpoint_every) if plan.spikes else 0)
+        return Writer(self.folder, keep, plan.checkpoint_every, plan.background)
+
+    def _save(self, writer: Writer) -> None:
+        state = {"skipped": self.skipped, **self.guard.state(), **self.identity}
+        tensors = snapshot.take(self.task.module, self.optimizers, self.average)
+        writer.save(checkpoint.Checkpoint(self.step, tensors, state))
+
+    def _resume(self, writer: Writer) -> None:
+        found = checkpoint.load_latest(self.folder)
+        if found is not None:
+            self._check_same(found)
+            self._restore(found)
+            self.guard.restore(found.state)
+        elif self.plan.spikes:
+            self._save(writer)  # something to step back to, from the first steps too
+
+    def _check_same(self, found: checkpoint.Checkpoint) -> None:
+        for name, now in self.identity.items():
+            before = found.state.get(name, now)  # one from before it was recorded goes on
+            if before != now:
+                what = f"another {name}{_difference(before, now)}"
+                raise GemmaryError(f"{self.folder} was trained with {what}; use another folder")
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        snapshot.restore(self.task.module, self.optimizers, self.average, found.tensors)
         self.step, self.skipped = found.step, found.state["skipped"]
 
 
 def _lasting(plan: Plan) -> dict[str, Any]:
-    """What must not change within a run, as JSON gives it back. Its length and habits of saving may."""
+    """What must not change within a run, as JSON: all but its length and what changes no bit."""
     values = asdict(plan)
-    for name in ("steps", "checkpoint_every", "keep", "patience"):
+    habits = ["steps", "keep", "recompute", "background"]
+    if plan.spikes is None:  # else they say where a run goes back to, and when
+        habits += ["checkpoint_every", "patience"]
+    for name in habits:
         del values[name]
     values["learning"]["betas"] = list(plan.learning.betas)
-    for name in ("distill", "z"):  # a run from before there were such options goes on
+    for name in ("distill", "z", "ema", "spikes"):  # a run from before there were such options goes on
         if not values[name]:
             del values[name]
     return values
 
 
-def _check_teacher(teacher: Teacher | None, plan: Plan, model: TextModule) -> None:
-    if (None if teacher is None else teacher.how) != plan.distill:
-        raise ValueError(
-            "the teacher must draw as Plan.distill says: give both the same Distillation, or neither"
-        )
-    if teacher is not None and teacher.vocabulary != model.config.vocab:
-        raise GemmaryError(
-            f"the teacher knows {teacher.vocabulary} ids, the student {model.config.vocab}; "
-            "both need the same vocabulary"
-        )
+def _difference(before: Any, now: Any) -> str:
+    """Which values of two records differ, in brackets."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return ""
+    return f" ({', '.join(sorted(name for name in before | now if before.get(name) != now.get(name)))})"

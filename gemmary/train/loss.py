@@ -45,21 +45,16 @@ class Target:
         if self.temperature != 1.0:
             logits.div_(self.temperature)
         ids, amounts = self.ids[here], self.amounts[here].to(logits.dtype)
-        lse = _logsumexp(logits)
-        losses = ((lse - logits.gather(1, ids)) * amounts).sum(-1) * self.share + self.z * lse[:, 0] ** 2
-        slope = logits.sub_(lse).exp_()  # softmax
-        if self.share != 1.0 or self.z:
-            slope.mul_(self.share + 2.0 * self.z * lse)
+        wanted, top = logits.gather(1, ids), logits.amax(-1, keepdim=True)
+        slope = logits.sub_(top).exp_()
+        total = slope.sum(-1, keepdim=True)
+        lse = total.log() + top
+        losses = ((lse - wanted) * amounts).sum(-1) * self.share + self.z * lse[:, 0] ** 2
+        slope.mul_((self.share + 2.0 * self.z * lse) / total)  # of the softmax
         slope.scatter_add_(1, ids, amounts * -self.share)
         if self.temperature != 1.0:
             slope.div_(self.temperature)
         return losses, slope
-
-
-def _logsumexp(logits: Tensor) -> Tensor:
-    """[r, 1] of [r, V], some rows at a time, because torch copies what it sums."""
-    rows = max(1, BLOCK // logits.shape[1])
-    return torch.cat([part.logsumexp(-1, keepdim=True) for part in logits.split(rows)])
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -34,11 +34,12 @@ class Learning:
 
 
 def optimizers(model: torch.nn.Module, learning: Learning) -> tuple[Optimizer, ...]:
-    """Optimizers of all parameters. Norms and the embedding table are not decayed, and never Muon's.
+    """Optimizers of all parameters. Matrices are the weights of linear layers; nothing else (norms, tables,
+    positions, biases) is decayed, or Muon's.
 
     Each parameter group has a "share": its learning rate is `Learning.rate` times that.
     """
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith("table.")]
+    matrices = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
     chosen = set(matrices)
     others = [p for p in model.parameters() if p not in chosen]
     adamw = torch.optim.AdamW(others, betas=learning.betas, eps=1e-10, weight_decay=0.0, fused=True)

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 import torch
 
 from .checkpoint import CheckpointError
+from .ema import Average
 
 Tensors = dict[str, torch.Tensor]
 Optimizers = Sequence[torch.optim.Optimizer]
-MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random"
+MODEL, OPTIMIZER, AVERAGE, RANDOM = "model.", "optimizer.", "average.", "random"
 
 
-def take(model: torch.nn.Module, optimizers: Optimizers) -> Tensors:
-    """`model.<parameter>`, `optimizer.<parameter>.<field>`, and the state of the random generator."""
+def take(model: torch.nn.Module, optimizers: Optimizers, average: Average) -> Tensors:
+    """`model.<parameter>`, `optimizer.<parameter>.<field>`, `average.<parameter>`, and the random generator's
+    state. Not copies.
+    """
     tensors: Tensors = {RANDOM: torch.get_rng_state()}
+    tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in average.tensors.items()}
     owner = _owner(optimizers)
     for name, parameter in model.named_parameters():
         tensors[f"{MODEL}{name}"] = parameter
@@ -24,21 +28,31 @@ def take(model: torch.nn.Module, optimizers: Optimizers) -> Tensors:
     return tensors
 
 
-def restore(model: torch.nn.Module, optimizers: Optimizers, tensors: Tensors) -> None:
+def restore(model: torch.nn.Module, optimizers: Optimizers, average: Average, tensors: Tensors) -> None:
     """Put back what `take` took. CheckpointError: the tensors belong to another model."""
     left = dict(tensors)
     owner = _owner(optimizers)
     try:
         for name, parameter in model.named_parameters():
-            parameter.data.copy_(left.pop(f"{MODEL}{name}"))
+            _put(parameter.data, left.pop(f"{MODEL}{name}"))
             prefix = f"{OPTIMIZER}{name}."
             fields = [key for key in left if key.startswith(prefix)]
-            owner[parameter].state[parameter] = {key.removeprefix(prefix): left.pop(key) for key in fields}
+            owner[parameter].state[parameter] = {
+                key.removeprefix(prefix): left.pop(key).to(parameter.device) for key in fields
+            }
+        for name, tensor in average.tensors.items():
+            _put(tensor, left.pop(f"{AVERAGE}{name}"))
         torch.set_rng_state(left.pop(RANDOM))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"the checkpoint belongs to another model: {error}") from error
     if left:
         raise CheckpointError(f"the checkpoint belongs to another model: it also has {sorted(left)[:3]}")
+
+
+def _put(target: torch.Tensor, value: torch.Tensor) -> None:
+    if target.shape != value.shape:  # which copy_ would stretch
+        raise RuntimeError(f"shapes {list(value.shape)} and {list(target.shape)}")
+    target.copy_(value)
 
 
 def _owner(optimizers: Optimizers) -> dict[torch.Tensor, torch.optim.Optimizer]:

@@ -1,12 +1,8 @@
-"""A file of a teacher's targets, for random access by token. No pickle: a JSON header and three plain arrays.
+"""A file of a teacher's targets, for random access by token: a sealed file (sealed_file.py) of three arrays.
 
-    8 bytes   "GEMTGT1\\n"
-    uint32    length of the header
-    header    JSON, filled up with spaces so that the arrays begin at a multiple of 64 bytes
     uint32    starts [tokens + 1]: where the entries of each token begin
     uint16    gaps [entries]: an id, less the id of the entry before it in the same token (less 0: the first)
     float16 or uint8  values [entries]: probabilities, or how often an id was drawn
-    32 bytes  SHA-256 of all before
 
 Everything is little-endian. A gap that 16 bits do not hold is bridged by entries of value 0, which weigh
 nothing. An id that all of 256 draws fell on has the byte 0: the last entry of a token takes what is missing
@@ -16,8 +12,6 @@ least "vocabulary", "draws" and "reading", which names the kind of values.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import GemmaryError
-from ..weights.atomic import replacing
+from .sealed_file import ChangedError, open_sealed, write_sealed
 
 Array = npt.NDArray[Any]
-MAGIC, ALIGN, DIGEST = b"GEMTGT1\n", 64, 32
+MAGIC = b"GEMTGT1\n"
 WIDEST = np.iinfo(np.uint16).max
-LONGEST_HEADER = 1 << 16
 COUNTS = 256  # most draws that a byte can count
 KINDS: dict[str, np.dtype[Any]] = {"counts": np.dtype("u1"), "renormalised": np.dtype("<f2")}
 
@@ -68,16 +61,9 @@ class Entries:
 
 def write_shard(path: Path, header: dict[str, Any], entries: Entries) -> None:
     """Write `path` whole or not at all. GemmaryError: it cannot be written (disk full, ...)."""
-    arrays = [np.ascontiguousarray(array) for array in entries.bridged()]
+    arrays = entries.bridged()
     sizes = {"tokens": len(entries.lengths), "entries": len(arrays[1])}
-    text = json.dumps({**header, **sizes}).encode()
-    text += b" " * (-(len(MAGIC) + 4 + len(text)) % ALIGN)
-    digest = hashlib.sha256()
-    with replacing(path) as file:
-        for part in (MAGIC, len(text).to_bytes(4, "little"), text, *(array.tobytes() for array in arrays)):
-            digest.update(part)
-            file.write(part)
-        file.write(digest.digest())
+    write_sealed(path, MAGIC, {**header, **sizes}, arrays)
 
 
 @dataclass(frozen=True)
@@ -114,31 +100,18 @@ class Shard:
 def open_shard(path: Path) -> Shard:
     """Map a file and compare its SHA-256. TargetsError: it is damaged, or no file of targets."""
     try:
-        raw = np.memmap(path, np.uint8, "r")
-        if hashlib.sha256(raw[:-DIGEST].data).digest() != raw[-DIGEST:].tobytes():
-            raise TargetsError(path, "it changed since it was written")
-        header, first = _header(raw)
+        header, raw = open_sealed(path, MAGIC)
         count, entries, kind = header["tokens"], header["entries"], KINDS[header["reading"]]
-        ends = np.cumsum([first, 4 * (count + 1), 2 * entries, kind.itemsize * entries])
-        if ends[-1] != len(raw) - DIGEST or min(count, entries, header["draws"], header["vocabulary"]) < 0:
+        ends = np.cumsum([0, 4 * (count + 1), 2 * entries, kind.itemsize * entries])
+        if ends[-1] != len(raw) or min(count, entries, header["draws"], header["vocabulary"]) < 0:
             raise ValueError("sizes that do not fit")
         starts, gaps, values = (
             raw[a:b].view(dtype) for a, b, dtype in zip(ends, ends[1:], ("<u4", "<u2", kind), strict=False)
         )
+    except ChangedError as error:
+        raise TargetsError(path, str(error)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TargetsError(path, f"it cannot be read ({error})") from error
     if starts[0] != 0 or starts[-1] != entries or (np.diff(starts.astype(np.int64)) < 0).any():
         raise TargetsError(path, "its parts do not fit together")
     return Shard(path, header, starts, gaps, values)
-
-
-def _header(raw: Array) -> tuple[dict[str, Any], int]:
-    """The header, and where the arrays begin. ValueError: there is none."""
-    fixed = len(MAGIC) + 4
-    length = int.from_bytes(raw[len(MAGIC) : fixed].tobytes(), "little")
-    if raw[: len(MAGIC)].tobytes() != MAGIC or not 0 < length <= LONGEST_HEADER:
-        raise ValueError("not a file of targets")
-    header = json.loads(raw[fixed : fixed + length].tobytes())
-    if not isinstance(header, dict):
-        raise ValueError("its header is not an object")
-    return header, fixed + length

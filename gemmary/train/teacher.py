@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from ..model.modules import TextModule
+from ..model.vision_modules import TrunkModule
 from .packing import Rows
 from .sampling import Distillation, Sampled, sample
 
@@ -68,8 +69,8 @@ class OnlineTeacher:
         return Sampled(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def digest_of(model: TextModule) -> str:
-    """SHA-256 of a model's config and weights: another teacher has other targets."""
+def digest_of(model: TextModule | TrunkModule) -> str:
+    """SHA-256 of a model's config and weights: another teacher or tower makes other targets or features."""
     found = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True).encode())
     for name, parameter in model.named_parameters():
         found.update(name.encode())

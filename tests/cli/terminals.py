@@ -25,11 +25,11 @@ ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>])")
 class Terminal:
     """`python words...` in a terminal of its own. `text` is everything that it wrote so far."""
 
-    def __init__(self, *words: str, home: Path, **env: str) -> None:
+    def __init__(self, *words: str, home: Path, columns: int = 100, **env: str) -> None:
         self.text = ""
         self._seen = 0
         self._master, slave = pty.openpty()
-        ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         fixed = {
             "TERM": "xterm",
             "PYTHONPATH": str(ROOT),

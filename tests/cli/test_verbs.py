@@ -23,7 +23,7 @@ from .terminals import FAKE, ROOT
 from .tiny import write_tiny
 
 GEMMARY = "import sys; sys.argv[0] = 'gemmary'; from gemmary.cli import main; main()"
-VERBS = ("chat", "show", "pull", "list", "rm", "bench", "quantize", "convert")
+VERBS = ("chat", "show", "pull", "list", "rm", "bench", "quantize", "convert", "study")
 Run = Callable[..., tuple[int, str, str]]
 
 

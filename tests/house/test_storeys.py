@@ -40,6 +40,8 @@ APART = {
 # Everything outside these rooms is the CPU path, which runs where PyTorch is not installed.
 TORCH_ROOMS = (
     "gemmary.ops.reference",
+    "gemmary.ops.banded",
+    "gemmary.ops.flex",
     "gemmary.ops.trainable",
     "gemmary.ops.triton",
     "gemmary.model.modules",

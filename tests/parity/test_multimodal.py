@@ -1,7 +1,8 @@
 """Whole multimodal models against transformers: pixels in, logits out, in float32.
 
 Pictures are longer than the window, as at no real size: only then the order of the mask's parts shows, window
-AND (causal OR same picture).
+AND (causal OR same picture). There Google's window cuts on both sides, and that of transformers behind only:
+it is given Google's.
 """
 
 from __future__ import annotations
@@ -58,10 +59,17 @@ def prompt(count: int) -> tuple[list[int], np.ndarray]:
     return ids, np.array(block, np.int32)
 
 
+def window_on_both_sides(window: int) -> Any:
+    """An overlay as transformers wants it; its own ends `window` tokens behind, and nowhere ahead."""
+    return lambda batch, head, query, key: (query - key).abs() < window
+
+
 def expected(model: Any, count: int) -> np.ndarray:
     """Logits [T, V] of transformers."""
     ids, block = prompt(count)
-    with torch.no_grad():
+    overlay = "transformers.models.gemma3.modeling_gemma3.sliding_window_overlay"
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, window_on_both_sides)
         out = model(
             input_ids=torch.tensor([ids]),
             pixel_values=torch.from_numpy(pictures(EYES, count)),

@@ -36,7 +36,7 @@ def dense_masks() -> dict[str, torch.Tensor]:
     at = np.arange(len(BLOCK))
     picture = (BLOCK[:, None] == BLOCK) & (BLOCK[:, None] >= 0)
     seen = (at <= at[:, None]) | picture
-    local = seen & (at > at[:, None] - KIND.window)
+    local = seen & (np.abs(at - at[:, None]) < KIND.window)
     masks = {"full_attention": seen, "sliding_attention": local}
     return {name: torch.where(torch.from_numpy(m), 0.0, -torch.inf)[None, None] for name, m in masks.items()}
 

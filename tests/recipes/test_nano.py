@@ -6,45 +6,61 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gemmary.config import NANO
+from gemmary.config import NANO, VisionConfig
 from gemmary.engine.load import load
 from gemmary.recipes.conversation import FOCUS, Mixture
 from gemmary.recipes.corpus import Part
 from gemmary.recipes.language import Phase
-from gemmary.recipes.nano import TAUGHT, Nano, Settings
+from gemmary.recipes.nano import TAUGHT, Long, Nano, Settings
+from gemmary.recipes.pictures import fonts
+from gemmary.recipes.release import Exam
+from gemmary.recipes.sight import Pairing, Showing
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
 from tests.recipes import toydata
 
+EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
 CONFIG = replace(
     NANO, vocab=704, width=64, layers=2, heads=2, head_dim=32, ffn=96, window=32, context=256,
-    query_scalar=32, global_layers=(1,),
+    query_scalar=32, global_layers=(1,), vision=None,
 )  # fmt: skip
+READER = replace(CONFIG, width=32, heads=1, kv_heads=1, layers=1, window=64, global_layers=(0,))
 PLAN = Plan(
     steps=20, rows=8, parts=1, workers=1, low=False, fuse=False, learning=Learning(warmup=5, cooldown=10)
 )
+SHORT = replace(PLAN, steps=4)
 TAUGHT_PLAN = replace(PLAN, distill=TAUGHT)
-LEARNING = (
-    Phase("all", Part("all", 20_000, 0.1, Mixture()), TAUGHT_PLAN),
-    Phase("some", Part("some", 15_000, 0.0, FOCUS), replace(TAUGHT_PLAN, steps=10)),
-)
-TEACHING = (Phase("teacher", Part("teacher", 20_000, 0.1, Mixture()), PLAN),)
 SETTINGS = Settings(
-    config=CONFIG, teacher=replace(CONFIG, ffn=128), row=96, teaching=TEACHING, learning=LEARNING,
-    vocabulary_conversations=300, held_pages=2, exam_questions=4,
-    held_rows=3,
+    config=CONFIG, teacher=replace(CONFIG, ffn=128), eyes=EYES, row=128,
+    teaching=(Phase("teacher", Part("teacher", 20_000, 0.1, Mixture()), PLAN),),
+    learning=(
+        Phase("all", Part("all", 20_000, 0.1, Mixture()), TAUGHT_PLAN),
+        Phase("some", Part("some", 15_000, 0.0, FOCUS), replace(TAUGHT_PLAN, steps=10)),
+    ),
+    long=Long(replace(SHORT, rows=1), row=256, rows=4),
+    pairing=Pairing(replace(SHORT, parts=2), READER, batch=8, longest=40, size=16),
+    tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
+    vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
-RESULTS = (".model", ".npz", ".safetensors", ".gguf", ".json")
+pytestmark = pytest.mark.timeout(600)  # seconds, on a machine that has nothing else to do
+RESULTS = (".model", ".npz", ".safetensors", ".gguf", ".json", ".bin")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        fonts.report()
+    except fonts.FontError as missing:
+        pytest.skip(str(missing))
     data = toydata.write(tmp_path_factory.mktemp("data"))
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gemmary.recipes.nano.rephrased", lambda: [("list grep matches", "grep -l directory")])
+        patch.setattr(
+            "gemmary.recipes.release.rephrased", lambda: [("list grep matches", "grep -l directory")]
+        )
         assert Nano(data, out, SETTINGS).run()
         before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in RESULTS}
         assert Nano(data, out, SETTINGS).run()
@@ -52,26 +68,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_model_answers(made: Path) -> None:
+def test_the_model_answers_and_looks(made: Path) -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": "hello"}]
     with load(made / "nano.gguf") as model:
-        reply = model.chat([{"role": "user", "content": "hello"}], temperature=0.0, max_tokens=8)
-    assert model.config.layers == 2
+        reply = model.chat([{"role": "user", "content": content}], temperature=0.0, max_tokens=8)
+        assert model.config.vision == EYES
+        assert model.config.rope_global.factor == 8.0 and model.config.context == 8 * SETTINGS.row
     assert 1 <= len(reply.ids) <= 8
 
 
 def test_scores_and_card_agree(made: Path) -> None:
     scores = json.loads((made / "scores.json").read_text(encoding="utf-8"))
     card = (made / "README.md").read_text(encoding="utf-8")
-    assert scores["reworded by hand"]["BM25"]["exact"] == 1.0
+    assert scores["commands"]["reworded by hand"]["BM25"]["exact"] == 1.0
     assert "| reworded by hand | 1 |" in card
     assert "{" not in card
     for values in scores["perplexity"].values():
         assert values["Q8_0"] == pytest.approx(values["float32"], rel=0.02)
         assert f"{values['Q8_0']:.2f}" in card
+    assert {"scene", "word", "receipt"} <= set(scores["pictures"])
+    for name in ("teacher", "all", "some", "long", "pairs", "tuned", "shown"):
+        assert f"| {name} |" in card
 
 
 def test_training_lowered_the_loss(made: Path) -> None:
-    logs = [(made / phase / "log.jsonl").read_text(encoding="utf-8") for phase in ("all", "some")]
-    first, second = ([json.loads(line)["loss"] for line in log.splitlines()] for log in logs)
+    logs = [(made / phase / "log.jsonl").read_text(encoding="utf-8") for phase in ("teacher", "all", "some")]
+    teacher, first, second = ([json.loads(line)["loss"] for line in log.splitlines()] for log in logs)
     assert (len(first), len(second)) == (20, 10)
+    assert teacher[0] > 6 > teacher[-1]
     assert first[0] > 6 > first[-1] > second[-1]

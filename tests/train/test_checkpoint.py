@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from gemmary.train import checkpoint, snapshot
 from gemmary.train.checkpoint import Checkpoint, CheckpointError, load_latest, save
+from gemmary.train.ema import Average
 from gemmary.train.optimizer import Learning, optimizers
 from tests.train import toys
 
@@ -34,6 +36,36 @@ def test_newest_comes_back_and_only_the_last_ones_are_kept(tmp_path: Path) -> No
         save(tmp_path, made(step), keep=2)
     assert same(load_latest(tmp_path), made(100))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
+
+
+def test_those_of_the_schedule_are_not_pushed_out_by_those_of_interrupts(tmp_path: Path) -> None:
+    for step in (50, 100, 110, 120):
+        save(tmp_path, made(step), keep=2, every=50)
+    assert sorted(path.name[-3:] for path in tmp_path.iterdir()) == ["050", "100", "120"]
+    save(tmp_path, made(150), keep=2, every=50)
+    assert sorted(path.name[-3:] for path in tmp_path.iterdir()) == ["100", "150"]
+
+
+def test_the_one_just_written_stays_behind_a_damaged_one_of_a_later_step(tmp_path: Path) -> None:
+    (save(tmp_path, made(100)) / "state.json").unlink()
+    save(tmp_path, made(60), keep=2, every=50)
+    assert same(load_latest(tmp_path, lambda _: None), made(60))
+
+
+def test_an_earlier_one_can_be_asked_for_and_the_later_ones_dropped(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, made(step), keep=3)
+    assert same(load_latest(tmp_path, upto=2), made(2))
+    assert load_latest(tmp_path, upto=0) is None
+    checkpoint.drop_after(tmp_path, 1)
+    assert same(load_latest(tmp_path), made(1))
+
+
+def test_a_folder_with_another_name_is_not_a_checkpoint(tmp_path: Path) -> None:
+    shutil.copytree(save(tmp_path, made(1)), tmp_path / "step-00000009 copy")
+    save(tmp_path, made(2), keep=1)
+    assert same(load_latest(tmp_path), made(2))
+    assert (tmp_path / "step-00000009 copy").exists()
 
 
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "manifest.json"])
@@ -126,8 +158,9 @@ def test_an_unfinished_one_is_never_read_and_is_cleared_away(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
 
 
-def test_weights_of_another_model_are_refused() -> None:
-    one, other = toys.model(), toys.model(toys.replace(toys.TOY, layers=3))
-    tensors = snapshot.take(one, optimizers(one, Learning()))
+@pytest.mark.parametrize("change", [{"layers": 3}, {"ffn": 64}, {"width": 1, "vocab": 1, "ffn": 1}])
+def test_weights_of_another_model_are_refused(change: dict[str, int]) -> None:
+    one, other = toys.model(replace(toys.TOY, **change)), toys.model()
+    tensors = snapshot.take(one, optimizers(one, Learning()), Average(one, 0.0))
     with pytest.raises(CheckpointError, match="another model"):
-        snapshot.restore(other, optimizers(other, Learning()), tensors)
+        snapshot.restore(other, optimizers(other, Learning()), Average(other, 0.0), tensors)

@@ -2,62 +2,76 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from gemmary.errors import GemmaryError
+from gemmary.train import checkpoint
+from gemmary.train.checkpoint import load_latest
 from gemmary.train.loop import DivergedError, Trainer
 from gemmary.train.loss import mean_loss
 from gemmary.train.optimizer import Learning
+from gemmary.train.spike import Spikes
+from gemmary.train.task import Lesson
+from gemmary.train.text_task import TextTask
 from tests.train import toys
+from tests.train.toys import log
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
-PROGRAM = f"""
+PROGRAM = """
 import sys, pathlib
+from gemmary.train.spike import Spikes
 from tests.train import toys
-toys.trainer(pathlib.Path(sys.argv[1]), {STEPS}).run()
+toys.trainer(pathlib.Path(sys.argv[1]), **eval(sys.argv[2])).run()
 """
-
-
-def log(folder: Path) -> list[tuple[int, str, str]]:
-    """Step, loss and gradient norm of every line, bit for bit."""
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    return [(r["step"], float(r["loss"]).hex(), float(r["norm"]).hex()) for r in records]
+PLAIN = {"steps": STEPS}
+# nearly every loss that rises is a spike
+EVERYTHING = {"steps": STEPS, "ema": 0.99, "background": True, "recompute": True,
+              "spikes": Spikes(window=3, limit=0.01, back=2, times=1000)}  # fmt: skip
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in trainer.model.parameters()]
+    return [p.detach().clone() for p in trainer.parameters]
 
 
-def run_process(folder: Path) -> subprocess.Popen[bytes]:
-    """The toy run of STEPS steps in a process of its own."""
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL)
+def spoil(trainer: Trainer, change: Callable[[Lesson], Lesson]) -> None:
+    """Let `change` have its way with the lesson of every micro-batch."""
+    honest = trainer.task.loss
+    trainer.task.loss = lambda part: change(honest(part))  # type: ignore[method-assign]
 
 
-def killed_runs(folder: Path, kills: int, seed: int) -> None:
+def run_process(folder: Path, how: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """The toy run in a process of its own."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), repr(how)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def killed_runs(folder: Path, kills: int, seed: int, how: dict[str, Any]) -> None:
     """Start the run, kill it at a random step `kills` times, then let it end."""
     dice = np.random.default_rng(seed)
     for _ in range(kills):
-        process = run_process(folder)
+        process = run_process(folder, how)
         target = int(dice.integers(1, STEPS))
         deadline = time.monotonic() + 60
         while process.poll() is None and _lines(folder) < target and time.monotonic() < deadline:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert run_process(folder).wait(timeout=100) == 0
+    assert run_process(folder, how).wait(timeout=100) == 0
 
 
 def _lines(folder: Path) -> int:
@@ -65,14 +79,16 @@ def _lines(folder: Path) -> int:
     return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
 
 
-def check_kills(folder: Path, kills: int, seed: int = 0) -> None:
-    whole = toys.trainer(folder / "whole", STEPS)
+def check_kills(folder: Path, kills: int, seed: int = 0, how: dict[str, Any] = PLAIN) -> None:
+    whole = toys.trainer(folder / "whole", **how)
     assert whole.run()
-    killed_runs(folder / "cut", kills, seed)
+    killed_runs(folder / "cut", kills, seed, how)
     assert log(folder / "cut") == log(folder / "whole")
-    again = toys.trainer(folder / "cut", STEPS)
+    assert toys.notes(folder / "cut") == toys.notes(folder / "whole")
+    again = toys.trainer(folder / "cut", **how)
     again.run()
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(again), strict=True))
+    assert all(torch.equal(again.averaged()[name], a) for name, a in whole.averaged().items())
 
 
 def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
@@ -85,11 +101,80 @@ def test_twenty_kills(tmp_path: Path) -> None:
     check_kills(tmp_path, kills=20, seed=1)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_twenty_kills_of_a_run_that_steps_back_and_writes_beside_itself(tmp_path: Path) -> None:
+    check_kills(tmp_path, kills=20, seed=2, how=EVERYTHING)
+    assert toys.notes(tmp_path / "whole")
+
+
+def go_on_after_a_full_disk(folder: Path, full: Callable[[Trainer], AbstractContextManager[None]]) -> None:
+    """Run till the disk is full, free it, run on: the run is as if it had never been full."""
+    torch.manual_seed(0)
+    stopped, rest = toys.trainer(folder, 16, layers=1), toys.trainer(folder, 16, layers=1)
+    with full(stopped), pytest.raises(GemmaryError, match="free some disk space"):
+        stopped.run()
+    assert stopped.step < 16
+    found = load_latest(folder)
+    assert found is not None and found.step == stopped.step - 4
+    assert rest.run()
+    whole = toys.trainer(folder.parent / "whole", 16, layers=1)
+    assert whole.run()
+    assert log(folder) == log(folder.parent / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(rest), strict=True))
+
+
+def test_a_run_goes_on_after_a_disk_that_says_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextmanager
+    def full(trainer: Trainer) -> Iterator[None]:
+        def from_here(lesson: Lesson) -> Lesson:
+            if trainer.step == 10:
+                patch.setattr(checkpoint, "save_file", no_room)
+            return lesson
+
+        with monkeypatch.context() as patch:
+            spoil(trainer, from_here)
+            yield
+
+    go_on_after_a_full_disk(tmp_path / "run", full)
+
+
+def test_a_run_goes_on_after_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+
+    @contextmanager
+    def full(trainer: Trainer) -> Iterator[None]:
+        def from_here(lesson: Lesson) -> Lesson:
+            if trainer.step == 10 and not (disk / "filler").exists():
+                with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+                    while file.write(bytes(4096)):
+                        pass
+            return lesson
+
+        spoil(trainer, from_here)
+        yield
+        (disk / "filler").unlink()
+
+    try:
+        go_on_after_a_full_disk(disk, full)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_it_learns(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 40)
-    before = mean_loss(trainer.model, toys.rows(seed=9))
+    before = mean_loss(trainer.task.module, toys.rows(seed=9))
     assert trainer.run()
-    assert mean_loss(trainer.model, toys.rows(seed=9)) < 0.5 * before
+    assert mean_loss(trainer.task.module, toys.rows(seed=9)) < 0.5 * before
 
 
 def test_threads_and_micro_batches_do_not_change_the_step(tmp_path: Path) -> None:
@@ -113,7 +198,7 @@ def test_same_seed_twice_is_the_same_run(tmp_path: Path) -> None:
 
 def test_a_step_that_is_not_finite_changes_nothing_and_many_end_the_run(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 20, patience=3)
-    trainer.gradients = lambda rows: (float("nan"), 1.0, tuple(map(torch.zeros_like, trainer.parameters)))  # type: ignore[method-assign]
+    spoil(trainer, lambda lesson: lesson._replace(loss=lesson.loss * float("nan")))
     before = weights(trainer)
     with pytest.raises(DivergedError, match="not finite for 3 steps"):
         trainer.run()
@@ -122,13 +207,11 @@ def test_a_step_that_is_not_finite_changes_nothing_and_many_end_the_run(tmp_path
 
 def test_one_bad_step_is_passed_over(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 8)
-    honest = trainer.gradients
 
-    def sometimes(rows):  # type: ignore[no-untyped-def]
-        loss, weight, grads = honest(rows)
-        return (float("inf"), weight, grads) if trainer.step == 3 else (loss, weight, grads)
+    def sometimes(lesson: Lesson) -> Lesson:
+        return lesson._replace(loss=lesson.loss + (float("inf") if trainer.step == 3 else 0.0))
 
-    trainer.gradients = sometimes  # type: ignore[method-assign]
+    spoil(trainer, sometimes)
     assert trainer.run()
     assert trainer.skipped == 0
     assert all(p.isfinite().all() for p in trainer.parameters)
@@ -136,15 +219,23 @@ def test_one_bad_step_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"seed": 5}, {"clip": 0.5}, {"learning": Learning(peak=2e-2)}])
 def test_another_plan_does_not_go_on_in_the_same_folder(tmp_path: Path, change: dict[str, object]) -> None:
-    toys.trainer(tmp_path, 4).run()
-    with pytest.raises(GemmaryError, match="another plan"):
-        toys.trainer(tmp_path, 4, **change).run()
+    toys.trainer(tmp_path, 4, layers=1).run()
+    with pytest.raises(GemmaryError, match=rf"another plan \({next(iter(change))}\); use another folder"):
+        toys.trainer(tmp_path, 4, layers=1, **change).run()
+
+
+def test_habits_that_change_no_bit_may_change(tmp_path: Path) -> None:
+    assert toys.trainer(tmp_path / "a", 8, layers=1).run()
+    assert toys.trainer(tmp_path / "b", 4, layers=1).run() is True
+    longer = toys.trainer(tmp_path / "b", 8, layers=1, recompute=True, background=True, keep=5)
+    assert longer.run()
+    assert len(log(tmp_path / "b")) == len(log(tmp_path / "a")) == 8
 
 
 def test_other_data_does_not_go_on_in_the_same_folder(tmp_path: Path) -> None:
     toys.trainer(tmp_path, 4).run()
     with pytest.raises(GemmaryError, match="another data"):
-        Trainer(toys.model(), toys.rows(seed=2), toys.plan(8), tmp_path).run()
+        Trainer(TextTask(toys.model(), toys.rows(seed=2), toys.plan(8)), toys.plan(8), tmp_path).run()
 
 
 def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
@@ -156,28 +247,26 @@ def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     trainer = toys.trainer(tmp_path, 2)
-    honest = trainer.gradients
 
-    def meanwhile(rows):  # type: ignore[no-untyped-def]
+    def meanwhile(lesson: Lesson) -> Lesson:
         with pytest.raises(GemmaryError, match="another run trains here"):
             toys.trainer(tmp_path, 2).run()
-        return honest(rows)
+        return lesson
 
-    trainer.gradients = meanwhile  # type: ignore[method-assign]
+    spoil(trainer, meanwhile)
     assert trainer.run()
 
 
 def test_sigterm_ends_at_a_step_with_a_checkpoint(tmp_path: Path) -> None:
     whole, cut, rest = (toys.trainer(tmp_path / name, 10, parts=1) for name in ("whole", "cut", "cut"))
     assert whole.run()
-    honest = cut.gradients
 
-    def signalled(rows):  # type: ignore[no-untyped-def]
+    def signalled(lesson: Lesson) -> Lesson:
         if cut.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return honest(rows)
+        return lesson
 
-    cut.gradients = signalled  # type: ignore[method-assign]
+    spoil(cut, signalled)
     assert not cut.run()
     assert 5 < cut.step < 10
     assert rest.run()
@@ -199,4 +288,6 @@ def test_compiled_layers_learn_the_same(tmp_path: Path) -> None:
     for trainer in (plain, compiled):
         trainer.run()
     data = replace(toys.rows(seed=4))
-    assert mean_loss(plain.model, data) == pytest.approx(mean_loss(compiled.model, data), rel=1e-3)
+    assert mean_loss(plain.task.module, data) == pytest.approx(
+        mean_loss(compiled.task.module, data), rel=1e-3
+    )

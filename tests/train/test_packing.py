@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -83,3 +84,60 @@ def test_bad_documents_and_rows_are_refused() -> None:
         Document([1, 2], [1.0])
     with pytest.raises(ValueError, match="nothing to predict"):
         pack_rows([], 1)
+
+
+# ---- pictures
+
+SHOWN = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=20)
+
+
+def showing(number: int, before: int, pictures: int) -> Document:
+    """Text, then pictures of two soft tokens with a mark behind each; all ids tell whose they are."""
+    ids, shown = [100 * number + i for i in range(before)], [-1] * before
+    for picture in range(pictures):
+        ids += [100 * number + 50 + picture] * 2 + [9]
+        shown += [10 * number + picture] * 2 + [-1]
+    return Document(ids, [float(picture < 0) for picture in shown], shown)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SHOWN, st.randoms())
+def test_every_picture_is_a_block_where_its_document_has_it(
+    texts: list[tuple[int, int]], dice: random.Random
+) -> None:
+    documents = [showing(number, *sizes) for number, sizes in enumerate(texts)]
+    rows = pack_rows(documents, ROW)
+    order = list(range(len(rows)))
+    dice.shuffle(order)
+    part = rows.take(np.array(order, np.int32))
+    step, targets, _ = part.step()
+    assert sorted(part.shown) == sorted({p for d in documents for p in d.pictures or () if p >= 0})
+    for block, picture in enumerate(part.shown):
+        columns = np.flatnonzero(step.block == block)
+        assert columns.tolist() == [columns[0], columns[0] + 1]
+        assert columns[0] // ROW == columns[1] // ROW
+        assert (part.ids.ravel()[columns] == 100 * (picture // 10) + 50 + picture % 10).all()
+        assert (step.ids[columns] == 0).all()  # ids of soft tokens may lie outside of the table
+    assert step.block.max() == len(part.shown) - 1
+    assert not {50, 51, 52, 53} & {target % 100 for target in targets if target != 9}
+
+
+def test_one_picture_shown_by_neighbours_is_two_blocks() -> None:
+    pair = Document([5, 5, 6], [0, 0, 1], [3, 3, -1])
+    rows = pack_rows([Document([6, 5, 5], [1, 0, 0], [-1, 3, 3]), pair], 3)
+    assert rows.shown.tolist() == [3, 3]
+    assert sorted(rows.step()[0].block.tolist()) == [-1, -1, 0, 0, 1, 1]
+
+
+def test_which_pictures_are_shown_is_part_of_the_data() -> None:
+    one, other = (pack_rows([Document([1, 5, 6], [1, 0, 1], [-1, n, -1])], ROW) for n in (0, 1))
+    assert one.digest != other.digest
+
+
+def test_documents_with_pictures_are_never_cut_and_soft_tokens_never_predicted() -> None:
+    with pytest.raises(ValueError, match="has 20 tokens and must not be cut"):
+        pack_rows([Document([1] * 40, [1.0] * 40), showing(1, 17, 1)], ROW)
+    with pytest.raises(ValueError, match="nobody can predict a picture"):
+        Document([1, 2], [1.0, 1.0], [-1, 0])
+    with pytest.raises(ValueError, match="as many numbers of pictures"):
+        Document([1, 2], [1.0, 1.0], [0])

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from gemmary.errors import GemmaryError
-from gemmary.train.loop import Trainer
+from gemmary.train.loop import Plan, Trainer
 from gemmary.train.loss import mean_loss
 from gemmary.train.packing import Rows
 from gemmary.train.sampling import Distillation
 from gemmary.train.target_shard import TargetsError
-from gemmary.train.teacher import OnlineTeacher
+from gemmary.train.teacher import OnlineTeacher, Teacher
 from gemmary.train.teacher_cache import CachedTeacher, write_targets
+from gemmary.train.text_task import TextTask
 from tests.train import toys
 
 COUNTS = Distillation(draws=256, reading="counts", replacement=True, seed=3)
@@ -68,16 +69,20 @@ def test_targets_from_disk_are_those_online_in_any_order(written: dict[str, Path
     assert disk.vocabulary == toys.TOY.vocab
 
 
+def taught(plan: Plan, folder: Path, by: Teacher) -> Trainer:
+    return Trainer(TextTask(toys.model(), DATA, plan, by), plan, folder)
+
+
 def weights(trainer: Trainer) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in trainer.model.parameters()]
+    return [p.detach().clone() for p in trainer.parameters]
 
 
 @pytest.mark.parametrize("name", HOWS)
 def test_a_student_learns_the_same_from_disk(tmp_path: Path, written: dict[str, Path], name: str) -> None:
     how = replace(HOWS[name], share=0.75)  # how much the teacher counts is not the files' business
     plan = toys.plan(3, parts=1, workers=1, distill=how, z=1e-4)
-    online = Trainer(toys.model(), DATA, plan, tmp_path / "online", teacher(how))
-    disk = Trainer(toys.model(), DATA, plan, tmp_path / "disk", CachedTeacher(written[name], how, DATA))
+    online = taught(plan, tmp_path / "online", teacher(how))
+    disk = taught(plan, tmp_path / "disk", CachedTeacher(written[name], how, DATA))
     assert online.run() and disk.run()
     pairs = list(zip(weights(online), weights(disk), strict=True))
     if name == "counts":
@@ -98,11 +103,11 @@ def divergence(student: torch.nn.Module, how: Distillation, data: Rows) -> float
 def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path) -> None:
     held = toys.rows(seed=9)
     plan = toys.plan(12, parts=1, workers=1, distill=COUNTS)
-    trainer = Trainer(toys.model(), DATA, plan, tmp_path, teacher(COUNTS))
-    before = divergence(trainer.model, COUNTS, held)
+    trainer = taught(plan, tmp_path, teacher(COUNTS))
+    before = divergence(trainer.task.module, COUNTS, held)
     assert trainer.run()
-    assert divergence(trainer.model, COUNTS, held) < 0.7 * before
-    assert mean_loss(trainer.model, held) > 2  # from the teacher, who knows nothing of the texts
+    assert divergence(trainer.task.module, COUNTS, held) < 0.7 * before
+    assert mean_loss(trainer.task.module, held) > 2  # from the teacher, who knows nothing of the texts
 
 
 def test_writing_goes_on_behind_what_is_there(written: dict[str, Path], folder: Path) -> None:
@@ -181,24 +186,24 @@ def test_more_draws_than_a_byte_counts_are_refused(tmp_path: Path) -> None:
         write_targets(tmp_path, teacher(replace(COUNTS, draws=257)), DATA)
 
 
-def test_a_run_needs_the_teacher_that_its_plan_names(tmp_path: Path) -> None:
+def test_a_run_needs_the_teacher_that_its_plan_names() -> None:
     for plan, given in (
         (toys.plan(2), teacher(COUNTS)),
         (toys.plan(2, distill=COUNTS), None),
         (toys.plan(2, distill=COUNTS), teacher(HOWS["renormalised"])),
     ):
         with pytest.raises(ValueError, match="as Plan"):
-            Trainer(toys.model(), DATA, plan, tmp_path, given)
+            TextTask(toys.model(), DATA, plan, given)
     small = toys.model(replace(toys.TOY, vocab=40))
     with pytest.raises(GemmaryError, match="the teacher knows 48 ids, the student 40"):
-        Trainer(small, DATA, toys.plan(2, distill=COUNTS), tmp_path, teacher(COUNTS))
+        TextTask(small, DATA, toys.plan(2, distill=COUNTS), teacher(COUNTS))
 
 
 def test_a_run_does_not_go_on_with_another_teacher(tmp_path: Path) -> None:
     plan = toys.plan(1, parts=1, distill=COUNTS)
-    Trainer(toys.model(), DATA, plan, tmp_path, teacher(COUNTS)).run()
+    taught(plan, tmp_path, teacher(COUNTS)).run()
     with pytest.raises(GemmaryError, match="another teacher"):
-        Trainer(toys.model(), DATA, plan, tmp_path, teacher(COUNTS, seed=12)).run()
+        taught(plan, tmp_path, teacher(COUNTS, seed=12)).run()
 
 
 def test_rows_in_which_nothing_counts_have_no_targets(written: dict[str, Path]) -> None:

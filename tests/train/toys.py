@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from gemmary.train.initial import initialise
 from gemmary.train.loop import Plan, Trainer
 from gemmary.train.optimizer import Learning
 from gemmary.train.packing import Document, Rows, pack_rows
+from gemmary.train.text_task import TextTask
 
 ROW = 32
 TOY = replace(
@@ -52,6 +55,44 @@ def plan(steps: int, **changes: object) -> Plan:
     return replace(usual, **changes)
 
 
-def trainer(folder: Path, steps: int = 12, **changes: object) -> Trainer:
+def small(layers: int) -> Config:
+    """The toy with that many layers, the last one global."""
+    return replace(TOY, layers=layers, global_layers=(layers - 1,))
+
+
+def trainer(folder: Path, steps: int = 12, layers: int = 6, **changes: object) -> Trainer:
     """A fresh trainer of the toy in `folder`."""
-    return Trainer(model(), rows(), plan(steps, **changes), folder)
+    how = plan(steps, **changes)
+    config = TOY if layers == TOY.layers else small(layers)
+    return Trainer(TextTask(model(config), rows(), how), how, folder)
+
+
+class Stopped(Exception):
+    """What `stop_at` raises: nothing in the loop expects it."""
+
+
+def stop_at(trainer: Trainer, batch: int) -> None:
+    """Let the run end like a kill, without another word, when batch `batch` is asked for."""
+    honest = trainer.task.parts
+
+    def parts(asked: int) -> list[Any]:
+        if asked == batch:
+            raise Stopped
+        return list(honest(asked))
+
+    trainer.task.parts = parts  # type: ignore[method-assign]
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def log(folder: Path) -> list[tuple[int, str, str]]:
+    """Step, loss and gradient norm of every line, bit for bit."""
+    return [(r["step"], float(r["loss"]).hex(), float(r["norm"]).hex()) for r in records(folder)]
+
+
+def notes(folder: Path) -> list[tuple[int, list[str]]]:
+    """Where the run went on after stepping back, and why it had."""
+    return [(r["step"], r["stepped_back"]) for r in records(folder) if "stepped_back" in r]

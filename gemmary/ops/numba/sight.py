@@ -51,7 +51,11 @@ class Sight:
         tokens = len(seq)
         for mine, given in ((self.seq, seq), (self.pos, pos), (self.last, last)):
             mine[:tokens] = given
-        self.first[:tokens] = 0 if self.window is None else np.maximum(pos - np.int32(self.window - 1), 0)
+        self.first[:tokens] = 0
+        if self.window is not None:
+            reach = np.int32(self.window - 1)
+            self.first[:tokens] = np.maximum(pos - reach, 0)
+            self.last[:tokens] = np.minimum(last, pos + reach)
         most = max(1, ROWS * self.kv_heads // self.heads)
         count, runs, parts = _blocks(self.seq, self.first, self.last, tokens, most, self.blocks)
         if cut is None:

@@ -6,29 +6,12 @@ from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 
+from ..webpage import cards, document, plain_table, short
 from .reasons import Reason
 from .report import Report, SourceCount
 
 _STYLE = """
-:root { --ink: #1d2433; --soft: #667085; --line: #e4e7ec; --paper: #fff; --wash: #f6f7f9; --bar: #4c6ef5;
-        --drop: #e8590c; color-scheme: light dark }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #333a47;
-        --paper: #14181f; --wash: #1c222c; --bar: #748ffc; --drop: #ff922b } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 1080px; padding: 2rem 1.25rem 4rem; background: var(--paper);
-       color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif }
-h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem }
-p { margin: .25rem 0 1rem }
-.soft { color: var(--soft) }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem;
-         margin: 1.5rem 0 }
-.card { background: var(--wash); border-radius: 10px; padding: .75rem 1rem }
-.card b { display: block; font-size: 1.4rem; font-variant-numeric: tabular-nums }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th { text-align: right; font-weight: 600; color: var(--soft); font-size: .85rem; vertical-align: bottom }
-td { text-align: right } th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap }
-td:first-child { white-space: normal } td.wide { width: 34% }
+td.wide { width: 34% }
 .bar { display: block; height: .7rem; border-radius: 3px; background: var(--bar); min-width: 1px }
 .bar.drop { background: var(--drop) }
 details { border-bottom: 1px solid var(--line); padding: .35rem 0 } summary { cursor: pointer }
@@ -40,7 +23,6 @@ blockquote { margin: .4rem 0 .4rem 1.2rem; padding-left: .8rem; border-left: 3px
              overflow-wrap: anywhere }
 .scroll { overflow-x: auto } .scroll > div { min-width: 760px } .even + details { padding: 0 0 .35rem }
 .even { table-layout: fixed } .even th:first-child, .even td:first-child { width: 24% }
-.plain td { text-align: left; white-space: normal } .plain td:first-child { width: 24% }
 """
 _HEAD = (
     "source", "read", "dropped", "kept", "characters", "share of<br>the mixture", "times", "tokens",
@@ -70,12 +52,7 @@ def page(report: Report) -> str:
         "<h2>The plan</h2>",
         _settings(report),
     ]
-    title = (
-        "<meta charset=utf-8><meta name=viewport content='width=device-width'><title>Training data</title>"
-    )
-    return (
-        f"<!doctype html>\n<html lang=en>{title}<style>{_STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n"
-    )
+    return document("Training data", parts, _STYLE)
 
 
 def _cards(report: Report) -> str:
@@ -83,20 +60,11 @@ def _cards(report: Report) -> str:
         "documents read": f"{report.total('read'):,}",
         "kept": f"{report.total('kept'):,}",
         "in the mixture, with repetitions": f"{report.total('copies'):,}",
-        "characters of the mixture": _short(report.total("drawn_characters")),
-        "tokens": _short(report.total("tokens")),
+        "characters of the mixture": short(report.total("drawn_characters")),
+        "tokens": short(report.total("tokens")),
         "seconds": f"{sum(report.seconds.values()):,.0f}",
     }
-    cards = "".join(f"<div class=card><b>{value}</b>{name}</div>" for name, value in figures.items())
-    return f"<div class=cards>{cards}</div>"
-
-
-def _short(number: float) -> str:
-    """12,345,678 -> 12.3 M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:,.0f}"
+    return cards(figures)
 
 
 def _funnel(report: Report) -> str:
@@ -163,8 +131,8 @@ def _line(name: str, members: Iterable[SourceCount], total: int) -> str:
     dropped = sum(sum(m.dropped.values()) - m.dropped[Reason.NOT_SAMPLED] for m in members)
     characters, drawn = sum(m.characters for m in members), sum(m.drawn_characters for m in members)
     cells = (
-        f"{read:,}", f"{dropped:,}", f"{kept:,}", _short(characters), _percent(drawn, total),
-        f"{drawn / characters:.2f}" if characters else "—", _short(sum(m.tokens for m in members)),
+        f"{read:,}", f"{dropped:,}", f"{kept:,}", short(characters), _percent(drawn, total),
+        f"{drawn / characters:.2f}" if characters else "—", short(sum(m.tokens for m in members)),
     )  # fmt: skip
     return f"<tr><td>{escape(name)}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"
 
@@ -191,8 +159,7 @@ def _times(report: Report) -> str:
 def _settings(report: Report) -> str:
     values = {f"source {s['name']}": s["paths"] for s in report.settings.get("sources", ())}
     values |= {name: value for name, value in report.settings.items() if name not in ("sources", "digest")}
-    rows = "".join(f"<tr><td>{escape(n)}<td>{escape(_value(value))}" for n, value in values.items())
-    return f"<table class=plain>{rows}</table>"
+    return plain_table({name: _value(value) for name, value in values.items()})
 
 
 def _value(value: object) -> str:

@@ -48,6 +48,7 @@ class PackedShards:
         shape = (len(chosen), self._row)
         ids, document = np.full(shape, PAD, np.int32), np.full(shape, -1, np.int32)
         pos, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        seen = np.full(shape, -1, np.int32)
         for r, number in enumerate(chosen):
             at = 0
             shard, pieces = self._pieces(int(number))
@@ -59,7 +60,10 @@ class PackedShards:
                 weights[r, at : end - 1] = self._counts(tokens[1:])
                 at = end
             pos[r, at:] = np.arange(self._row - at)
-        return Rows(ids, document, pos, weights, chosen)
+        for r, column, picture in self.pictures(chosen):
+            soft = ids[r] == ids[r, column]
+            seen[r, column : column + _run(soft[column:])] = picture
+        return Rows(ids, document, pos, weights, chosen, seen if (seen >= 0).any() else None)
 
     def pictures(self, numbers: Ints) -> list[Seen]:
         """Where the pictures of these rows are, in the order of rows and columns."""
@@ -81,6 +85,11 @@ class PackedShards:
 
     def _counts(self, targets: Array) -> Floats:
         return (~np.isin(targets, self._shards.unpredicted)).astype(np.float32)
+
+
+def _run(soft: Array) -> int:
+    """How many tokens are soft from the first one on."""
+    return int(soft.argmin()) or len(soft)  # none is not: the row ends with them
 
 
 def _of_document(shard: Shard, document: int) -> Array:

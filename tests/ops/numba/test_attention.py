@@ -105,7 +105,7 @@ class Texts:
         j, t = np.arange(n)[None], np.arange(n)[:, None]
         seen = j <= self.picture[s][:, None]
         if window is not None:
-            seen &= j > t - window
+            seen &= np.abs(j - t) < window
         q, k, v = (x[s].astype(np.float64).reshape(n, -1, self.head_dim) for x in (self.q, self.k, self.v))
         out = np.empty_like(q)
         for head in range(self.heads):

@@ -102,6 +102,13 @@ def test_the_digest_tells_data_and_rows_apart(tmp_path: Path, tokenizer: Tokeniz
 # Pictures
 
 
+def first_columns(rows: Rows) -> np.ndarray:
+    """Where a picture begins [B, row]; text stands before each."""
+    assert rows.pictures is not None
+    shown: np.ndarray = rows.pictures >= 0
+    return shown & ~np.roll(shown, 1, axis=1)
+
+
 def test_pictures_are_found_and_not_predicted(tmp_path: Path, tokenizer: Tokenizer) -> None:
     start, soft, end = tokenizer.start_of_image, tokenizer.soft, tokenizer.end_of_image
     assert start is not None and soft is not None and end is not None
@@ -119,6 +126,8 @@ def test_pictures_are_found_and_not_predicted(tmp_path: Path, tokenizer: Tokeniz
     assert [shards.pictures()[s.picture] for s in seen] == [red, blue, red]
     assert all((rows.ids[s.row, s.column : s.column + 4] == soft).all() for s in seen)
     assert Seen(0, 5, 0) in seen  # behind the three tokens of the first document
+    assert [(s.row, s.column) for s in seen] == list(zip(*np.nonzero(first_columns(rows)), strict=True))
+    assert rows.shown.tolist() == [s.picture for s in seen] and (rows.step()[0].block >= 0).sum() == 12
     _, targets, weights = rows.step()
     assert not {start, soft, end} & set(targets.tolist())
     assert {150, 151, 1} < set(targets.tolist()) and (weights == 1).all()

@@ -1,0 +1,50 @@
+"""A document before it is painted: rows, what is known of them, what is asked."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from PIL import Image
+
+from . import page
+from .drawn import Ask, Plan, Topic
+from .page import Row
+from .wording import question
+
+SHAPES = ((224, 224), (224, 224), (224, 224), (256, 224), (224, 248), (280, 240))
+
+
+@dataclass(frozen=True)
+class Document:
+    """Rows on a page of some shape, and the facts in them by topic.
+
+    largest bounds the capitals, as a share of the page's height.
+    """
+
+    rows: list[Row]
+    facts: dict[Topic, str]
+    caption: str
+    language: str = "en"
+    mono: bool = False
+    largest: float = 0.2
+    shape: tuple[int, int] = (page.TOWER, page.TOWER)
+
+    def plan(self, held: bool, dice: random.Random, most: int = 3) -> Plan:
+        """The plan of this document, with at most `most` questions on different topics."""
+
+        def paint(dice: random.Random) -> Image.Image:
+            return page.sheet(self.rows, self.shape, held, dice, self.mono, self.largest)
+
+        return Plan(self.caption, asked(self.facts, self.language, most, dice), self.facts.get, paint)
+
+
+def asked(facts: dict[Topic, str], language: str, most: int, dice: random.Random) -> tuple[Ask, ...]:
+    """Questions on some of the facts."""
+    topics = dice.sample(list(facts), min(most, len(facts)))
+    return tuple(Ask(topic, question(topic, language, dice), facts[topic]) for topic in topics)
+
+
+def shape(dice: random.Random) -> tuple[int, int]:
+    """Width and height of a page, near to a square."""
+    return dice.choice(SHAPES)

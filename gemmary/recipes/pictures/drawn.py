@@ -1,0 +1,54 @@
+"""What the gallery hands out, and what it plans before it paints."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from PIL import Image
+
+Topic: TypeAlias = tuple[str, ...]  # what a question is about: its sort, then what it names. ("count", "dog")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture whose contents are known.
+
+    picture is RGB, of any shape. exchanges are (question, answer); sorts names what each of them asks for
+    ("count", "total", "reading"...), so that scores can be told apart.
+    """
+
+    picture: Image.Image
+    kind: str
+    caption: str
+    exchanges: tuple[tuple[str, str], ...]
+    sorts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question about a picture, and its answer."""
+
+    topic: Topic
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A picture before it is painted.
+
+    fact gives what is true of the picture about a topic, in a form that knows no language, or None where the
+    picture says nothing about it: two pictures answer a question differently if their facts differ.
+    """
+
+    caption: str
+    asks: tuple[Ask, ...]
+    fact: Callable[[Topic], str | None]
+    paint: Callable[[random.Random], Image.Image]
+
+    def sets_apart(self, other: Plan) -> int:
+        """How many of this picture's questions have another answer, or none, in the other picture."""
+        return sum(self.fact(ask.topic) != other.fact(ask.topic) for ask in self.asks)

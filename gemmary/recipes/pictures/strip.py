@@ -1,0 +1,120 @@
+"""Wide and tall documents, which can be read only in the crops of pan & scan.
+
+A strip is three or four square panels in a row or a column, each as large as one crop (inputs.crops: a crop
+is at least 256 pixels a side, and a picture of shape 3:1 is cut into three). Capitals are between what the
+tower reads in a crop and LARGEST, so that they are 4 to 5 pixels high, or letters as narrow, when the whole
+is resized. No line crosses from one panel into the next, so no crop cuts one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from PIL import Image
+
+from . import page
+from .document import asked
+from .drawn import Plan, Topic
+from .page import Row
+from .receipt import goods, purchase
+from .ticket import gate
+from .wording import CITIES, currency, date, label, price, shop, time, tongue
+
+CROP = 256
+LEAST, LARGEST = CROP * page.CAPITAL / page.TOWER, 18.5  # pixels of a capital
+MARGIN = 12
+
+
+class Content(NamedTuple):
+    """The rows of each panel, and what is known of them."""
+
+    panels: list[list[Row]]
+    facts: dict[Topic, str]
+    caption: str
+
+
+def banner(held: bool, dice: random.Random) -> Plan:
+    """A wide document: a menu or departures side by side."""
+    return plan(True, dice.choice((menu, departures)), held, dice)
+
+
+def roll(held: bool, dice: random.Random) -> Plan:
+    """A tall document: a long receipt, a menu or departures."""
+    return plan(False, dice.choice((bill, bill, menu, departures)), held, dice)
+
+
+def plan(
+    wide: bool, made: Callable[[str, int, random.Random], Content], held: bool, dice: random.Random
+) -> Plan:
+    """A strip of one sort. Held out, its panels come in the opposite order."""
+    language = tongue(dice)
+    content = made(language, dice.choice((3, 4)), dice)
+    panels = content.panels[::-1] if held else content.panels
+
+    def paint(dice: random.Random) -> Image.Image:
+        return painted(panels, wide, held, dice)
+
+    return Plan(content.caption, asked(content.facts, language, 3, dice), content.facts.get, paint)
+
+
+def painted(panels: list[list[Row]], wide: bool, held: bool, dice: random.Random) -> Image.Image:
+    """The panels, all in one hand."""
+    rows, room = [row for panel in panels for row in panel], CROP - 2 * MARGIN
+    drawn = page.hand(rows, (room, room * len(panels)), LEAST, held, False, dice)
+    length = CROP * len(panels)
+    picture = Image.new("RGB", (length, CROP) if wide else (CROP, length), drawn.paper)
+    page.frame(picture, drawn)
+    for i, panel in enumerate(panels):
+        left, top = (i * CROP, 0) if wide else (0, i * CROP)
+        box = left + MARGIN, top + MARGIN, left + CROP - MARGIN, top + CROP - MARGIN
+        page.letter(picture, panel, box, drawn, dice, (LEAST, LARGEST))
+    return picture
+
+
+def menu(language: str, panels: int, dice: random.Random) -> Content:
+    """Two to four things with prices a panel."""
+    bought = purchase(language, panels * dice.randint(2, 4), dice)
+    rows = goods(bought, language)
+    each = len(rows) // panels
+    parts = [rows[i * each : (i + 1) * each] for i in range(panels)]
+    facts: dict[Topic, str] = {("item", item): price(cents, language) for item, cents in bought.items()}
+    told = ", ".join(f"{item} {price(cents, language)}" for item, cents in bought.items())
+    return Content(parts, facts, f"A menu: {told}.")
+
+
+def departures(language: str, panels: int, dice: random.Random) -> Content:
+    """A panel for each destination."""
+    cities = dice.sample(CITIES, panels)
+    times, gates = [time(dice) for _ in cities], [gate(dice) for _ in cities]
+    parts = [
+        [
+            Row((city,), 1.1, True),
+            Row((label("departs", language), at)),
+            Row((label("gate", language), where)),
+        ]
+        for city, at, where in zip(cities, times, gates, strict=True)
+    ]
+    facts: dict[Topic, str] = {("departs to", city): at for city, at in zip(cities, times, strict=True)}
+    facts |= {("gate to", city): where for city, where in zip(cities, gates, strict=True)}
+    told = ", ".join(f"{c} {at} gate {g}" for c, at, g in zip(cities, times, gates, strict=True))
+    return Content(parts, facts, f"Departures: {told}.")
+
+
+def bill(language: str, panels: int, dice: random.Random) -> Content:
+    """A receipt whose head, things and total have panels of their own."""
+    inner = panels - 2
+    bought = purchase(language, inner * dice.randint(3, 5), dice)
+    rows, name, day = goods(bought, language), shop(dice), date(dice)
+    total = price(sum(bought.values()), language, currency(language, dice))
+    each = len(rows) // inner
+    parts = [
+        [Row((name,), 1.1, True), Row((day,))],
+        *(rows[i * each : (i + 1) * each] for i in range(inner)),
+        [Row((label("total", language), total), bold=True, rule=True)],
+    ]
+    facts: dict[Topic, str] = {("shop",): name, ("date",): day, ("sum",): total}
+    facts |= {("item", item): price(cents, language) for item, cents in bought.items()}
+    told = ", ".join(f"{item} {price(cents, language)}" for item, cents in bought.items())
+    return Content(parts, facts, f"A receipt of {name}, {day}: {told}, total {total}.")

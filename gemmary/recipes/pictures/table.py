@@ -1,0 +1,60 @@
+"""Small tables: a head, two to five rows, two or three columns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from .document import Document
+from .drawn import Plan, Topic
+from .page import Row
+from .wording import CITIES, ITEMS, NAMES, label, price, tongue
+
+
+class Layout(NamedTuple):
+    """What the first column names, and the columns beside it."""
+
+    head: str
+    columns: tuple[str, ...]
+
+
+LAYOUTS = (
+    Layout("name", ("points",)),
+    Layout("name", ("age",)),
+    Layout("city", ("warmth",)),
+    Layout("item", ("price",)),
+    Layout("item", ("number",)),
+    Layout("name", ("age", "points")),
+    Layout("item", ("number", "price")),
+)
+VALUES: Mapping[str, Callable[[str, random.Random], str]] = {
+    "points": lambda language, dice: str(dice.randrange(100)),
+    "age": lambda language, dice: str(dice.randint(1, 99)),
+    "price": lambda language, dice: price(dice.randrange(50, 2000), language),
+    "number": lambda language, dice: str(dice.randint(1, 60)),
+    "warmth": lambda language, dice: str(dice.randint(-15, 39)),
+}
+
+
+def plan(held: bool, dice: random.Random) -> Plan:
+    """A table. Held out, the columns stand the other way round: the names last."""
+    language, layout = tongue(dice), dice.choice(LAYOUTS)
+    names = dice.sample(
+        {"name": NAMES, "city": CITIES, "item": ITEMS[language]}[layout.head], dice.randint(2, 5)
+    )
+    values = [tuple(VALUES[column](language, dice) for column in layout.columns) for _ in names]
+    heads = tuple(label(column, language) for column in layout.columns)
+    lines = [
+        (label(layout.head, language), *heads),
+        *((name, *v) for name, v in zip(names, values, strict=True)),
+    ]
+    rows = [Row(line[::-1] if held else line, bold=not i, rule=i == 1) for i, line in enumerate(lines)]
+    facts: dict[Topic, str] = {
+        ("cell", name, head): cell
+        for name, row in zip(names, values, strict=True)
+        for head, cell in zip(heads, row, strict=True)
+    }
+    told = ", ".join(" ".join(line) for line in lines[1:])
+    caption = f"A table of {' and '.join(heads)}: {told}."
+    return Document(rows, facts | {("first",): names[0]}, caption, language).plan(held, dice)

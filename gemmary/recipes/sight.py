@@ -1,0 +1,230 @@
+"""Stages of nano that need pictures (report, section 2.2): a tower learns what belongs to what, then with the
+decoder to answer, then it is frozen; what it makes of pictures is kept on disk, and the decoder goes on.
+
+Pictures are drawn when they are asked for (recipes/pictures): a number is a picture, so nothing is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from ..config import Config, VisionConfig
+from ..inputs.tokenizer import Tokenizer
+from ..inputs.turns import chat_prompt
+from ..model.modules import TextModule
+from ..model.vision_modules import ProjectorModule, TowerModule
+from ..ops.contract import Ints
+from ..ops.trainable import Trainable
+from ..train.feature_cache import CachedFeatures, write_features
+from ..train.initial import initialise_sigmoid, initialise_tower
+from ..train.loop import Plan, Trainer
+from ..train.packing import Document, pack_rows
+from ..train.pictures import Pictures, decoded
+from ..train.sight_task import SightTask
+from ..train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
+from ..train.vocabulary import END_OF_TURN, START_OF_TURN
+from .language import WEIGHTS, Weights
+from .pictures import Drawn, Gallery, fonts
+
+DESCRIBE = (
+    "Describe the picture.", "describe this picture", "What does the picture show? Say everything.",
+    "Read everything in the picture.", "Tell me all about this picture.",
+)  # fmt: skip
+DESCRIBED = 0.5  # share of pictures that are also described as a whole
+
+
+class Drawings:
+    """Pictures of a gallery from number `first` on, as `train/` wants them: squares of `side` pixels."""
+
+    def __init__(self, gallery: Gallery, first: int, count: int, side: int) -> None:
+        self.gallery, self.first, self._count, self._side = gallery, first, count, side
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def digest(self) -> str:
+        """Of what decides how pictures look: numbers, and the fonts that are installed."""
+        what = [self.gallery.seed, self.gallery.held, self.first, self._count, self._side, fonts.report()]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def drawn(self, number: int) -> Drawn:
+        """A picture and what is known about it."""
+        return self.gallery.draw(self.first + number)
+
+    def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
+        """Pixels uint8 [n, 3, S, S]."""
+        pictures = [self.drawn(int(number)).picture for number in numbers]
+        found: npt.NDArray[np.uint8] = decoded(pictures, self._side)[0].pixels
+        return found
+
+
+class Talk:
+    """Conversations about pictures as token documents, in the very ids that the engine makes of them."""
+
+    def __init__(self, tokenizer: Tokenizer, vision: VisionConfig) -> None:
+        self.tokenizer = tokenizer
+        blank = np.zeros((vision.patch, vision.patch, 3), np.uint8)
+        message = {
+            "role": "user",
+            "content": [{"type": "image", "image": blank}, {"type": "text", "text": "?"}],
+        }
+        ids = chat_prompt(tokenizer, [message], vision).ids
+        last = len(ids) - 1 - ids[::-1].index(tokenizer.end_of_image)
+        self._opening = ids[: last + 1]  # up to the end of the picture, which no question changes
+
+    def document(self, exchanges: Sequence[tuple[str, str]], picture: int, longest: int) -> Document:
+        """Questions and answers about one picture; what no longer fits is left out."""
+        encode, soft = self.tokenizer.encode, self.tokenizer.soft
+        ids, weights = list(self._opening), [0.0] * len(self._opening)
+        newline = encode("\n")
+        for number, (asked, answered) in enumerate(exchanges):
+            begin = encode(f"\n\n{asked}") if not number else [START_OF_TURN, *encode(f"user\n{asked}")]
+            prompt = [*begin, END_OF_TURN, *newline, START_OF_TURN, *encode("model\n")]
+            reply = [*encode(answered), END_OF_TURN]
+            if len(ids) + len(prompt) + len(reply) + len(newline) > longest:
+                break
+            ids += [*prompt, *reply, *newline]
+            weights += [0.0] * len(prompt) + [1.0] * len(reply) + [0.0] * len(newline)
+        return Document(ids, weights, [picture if token == soft else -1 for token in ids])
+
+
+def asked_of(drawn: Drawn, dice: random.Random) -> list[tuple[str, str]]:
+    """The questions about a picture in random order, and now and then all of it."""
+    exchanges = list(drawn.exchanges)
+    dice.shuffle(exchanges)
+    if dice.random() < DESCRIBED:
+        exchanges.insert(0, (dice.choice(DESCRIBE), drawn.caption))
+    return exchanges
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How a tower learns from pairs: `batch` a step; the reader of captions, thrown away afterwards."""
+
+    plan: Plan
+    reader: Config
+    batch: int = 64
+    longest: int = 48  # tokens of a caption; what is behind is cut
+    size: int = 192  # of the vectors that are compared
+    bias: float = -3.5  # about minus the logarithm of the wrong pairs of a micro-batch
+
+
+@dataclass(frozen=True)
+class Showing:
+    """Conversations about `pictures` pictures, `text_share` of the tokens being conversations without any."""
+
+    plan: Plan
+    pictures: int
+    text_share: float = 0.35
+
+
+class Seeing:
+    """Picture stages in the folder `out`; each result is made once and found again."""
+
+    def __init__(self, gallery: Gallery, config: Config, tokenizer: Tokenizer, out: Path, row: int) -> None:
+        if config.vision is None:
+            raise ValueError("the config has no vision tower")
+        self.gallery, self.config, self.vision = gallery, config, config.vision
+        self.tokenizer, self.out, self.row = tokenizer, out, row
+        self._next = 0  # number of the first picture that no stage has used
+
+    def tower(self, seed: int) -> TowerModule:
+        """A tower with its first weights."""
+        made = TowerModule(self.vision, self.config.width, Trainable(self.vision.patches, (None,)))
+        initialise_tower(made, seed)
+        return made
+
+    def pair(self, tower: TowerModule, how: Pairing, name: str, seed: int) -> bool:
+        """Train the tower on pictures and captions; False if interrupted."""
+        drawings = self._take(how.plan.steps * how.batch)
+        path = self.out / name / WEIGHTS
+        if path.exists():
+            tower.load_arrays(load_file(path))
+            return True
+
+        def pairs(step: int) -> Pairs:
+            numbers = np.arange(step * how.batch, (step + 1) * how.batch, dtype=np.int32)
+            captions = [drawings.drawn(int(number)).caption for number in numbers]
+            return Pairs(drawings.read(numbers), [self.tokenizer.encode(c)[: how.longest] for c in captions])
+
+        model = SigmoidModel(tower, TextEncoder(how.reader, how.longest, how.size), how.bias)
+        initialise_sigmoid(model, seed)
+        done = Trainer(SigmoidTask(model, pairs, drawings.digest, how.plan), how.plan, path.parent).run()
+        if done:
+            save_file(tower.arrays(), path)
+        return done
+
+    def show(
+        self,
+        text: TextModule,
+        tower: TowerModule,
+        how: Showing,
+        talk: Iterator[Document],
+        name: str,
+        frozen: bool,
+    ) -> bool:
+        """Train on conversations about pictures; `talk` gives those without. False if interrupted.
+
+        `frozen`: the tower stays as it is, and what it makes of the pictures is computed once.
+        """
+        drawings = self._take(how.pictures)
+        folder = self.out / name
+        if (folder / WEIGHTS).exists():
+            take(text, tower, load_file(folder / WEIGHTS))
+            return True
+        pictures: Pictures = drawings
+        eyes: TowerModule | ProjectorModule = tower
+        if frozen:
+            write_features(folder / "features", tower, drawings, low=how.plan.low)
+            pictures = CachedFeatures(folder / "features", tower, drawings.digest)
+            eyes = ProjectorModule(tower)
+        rows = pack_rows(self._documents(drawings, how, talk), self.row)
+        task = SightTask(text, eyes, rows, pictures, how.plan)
+        done = Trainer(task, how.plan, folder).run()
+        if done:
+            save_file(given(text, tower), folder / WEIGHTS)
+        return done
+
+    def _take(self, count: int) -> Drawings:
+        """Pictures that nobody has seen."""
+        first, self._next = self._next, self._next + count
+        return Drawings(self.gallery, first, count, self.vision.image)
+
+    def _documents(self, drawings: Drawings, how: Showing, talk: Iterator[Document]) -> Iterator[Document]:
+        """Conversations about each picture, and between them those about none."""
+        writer, dice = (
+            Talk(self.tokenizer, self.vision),
+            random.Random(f"{self.gallery.seed} {drawings.first}"),
+        )
+        shown = spoken = 0
+        for number in range(len(drawings)):
+            document = writer.document(asked_of(drawings.drawn(number), dice), number, self.row)
+            shown += len(document.ids)
+            yield document
+            while spoken < how.text_share * (shown + spoken):
+                document = next(talk)
+                spoken += len(document.ids)
+                yield document
+
+
+def given(text: TextModule, tower: TowerModule) -> Weights:
+    """All weights by name; those of the tower begin with "eyes."."""
+    return text.arrays() | {f"eyes.{name}": array for name, array in tower.arrays().items()}
+
+
+def take(text: TextModule, tower: TowerModule, weights: Weights) -> None:
+    """Put back what `given` gave."""
+    text.load_arrays({name: array for name, array in weights.items() if not name.startswith("eyes.")})
+    tower.load_arrays(
+        {name.removeprefix("eyes."): a for name, a in weights.items() if name.startswith("eyes.")}
+    )

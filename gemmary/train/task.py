@@ -1,0 +1,46 @@
+"""What is learnt from what: the seam between the loop and everything that it can train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+
+class Lesson(NamedTuple):
+    """What a micro-batch says: summed loss, float32 []; sum of weights; tokens, filling not counted."""
+
+    loss: Tensor
+    weight: float
+    tokens: int
+
+
+class Task(Protocol):
+    """A module and what it learns. All of its parameters are trained; checkpoints hold them by name."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Those of its modules that are compiled, recomputed and sharded one by one."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON by name: what must not change within a run, besides the plan."""
+        ...
+
+    def parts(self, step: int) -> Sequence[Any]:
+        """The micro-batches of `step`: a function of it alone, so that resuming needs no position.
+
+        A run that left out data asks for later ones than its own steps.
+        """
+        ...
+
+    def loss(self, part: Any) -> Lesson:
+        """The forward pass of a micro-batch. Called by several threads at once on a CPU."""
+        ...

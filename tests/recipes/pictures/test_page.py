@@ -1,0 +1,53 @@
+"""Documents can be read at 224 x 224: no letter is too small, cut off, or missing from its font."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gemmary.recipes.pictures import fonts, lettering, notice, page, receipt, table, terminal, ticket
+
+from .conftest import Lettered
+
+MAKERS = (lettering.word, lettering.number, receipt.plan, table.plan, notice.plan, ticket.plan, terminal.plan)
+SPLITS = (False, True)
+
+
+@pytest.mark.parametrize("held", SPLITS)
+@pytest.mark.parametrize("make", MAKERS)
+def test_letters_are_large_and_inside(make: object, held: bool, lettered: list[Lettered]) -> None:
+    for seed in range(12):
+        make(held, random.Random(seed)).paint(random.Random(seed))  # type: ignore[operator]
+    families = {each.name for each in fonts.families(held)}
+    assert len(lettered) >= 12
+    for each in lettered:
+        assert each.capital * page.TOWER / each.page[1] >= 12.9, each
+        assert min(each.box[:2]) >= 3 and each.box[2] <= each.page[0] - 3 and each.box[3] <= each.page[1] - 3
+        assert each.family in families
+        assert len(each.text) <= 20
+
+
+@pytest.mark.parametrize("held", SPLITS)
+def test_everything_that_is_known_is_written(held: bool, lettered: list[Lettered]) -> None:
+    for make in MAKERS:
+        for seed in range(8):
+            lettered.clear()
+            plan = make(held, random.Random(seed))
+            plan.paint(random.Random(seed))
+            written = {word for each in lettered for word in each.text.split()}
+            assert {word for ask in plan.asks for word in ask.answer.split()} <= written
+
+
+def test_characters_that_a_font_lacks_are_seen() -> None:
+    family = fonts.families(False)[0]
+    assert family.letters("Ä € 9") and not family.letters("Ä \U0010fffd")
+
+
+def test_a_font_that_has_the_letters_is_taken(lettered: list[Lettered]) -> None:
+    rows = [page.Row(("Ψωμί жук",))]
+    for seed in range(6):
+        page.sheet(rows, (224, 224), True, random.Random(seed))
+    for each in lettered:
+        found = fonts.family(each.family)
+        assert found is not None and found.letters(each.text)

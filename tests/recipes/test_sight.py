@@ -1,0 +1,108 @@
+"""Conversations about pictures have the very ids that the engine makes, and weight only on answers."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gemmary.config import VisionConfig
+from gemmary.inputs.tokenizer import Tokenizer
+from gemmary.inputs.turns import chat_prompt
+from gemmary.recipes.corpus import Corpus
+from gemmary.recipes.pictures import Drawn, Gallery, fonts
+from gemmary.recipes.sight import Drawings, Talk, asked_of
+from gemmary.recipes.sightexam import Sighted, examine_sight, same, sighted
+from gemmary.train.vocabulary import train_vocabulary
+from tests.recipes import toydata
+
+EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
+EXCHANGES = [("What is it?", "A dog."), ("How many?", "One."), ("Warum?", "Weil  es so ist.\n\nJa.")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    corpus = Corpus(toydata.write(tmp_path_factory.mktemp("data")), seed=1, held_pages=2)
+    return Tokenizer.from_model(train_vocabulary(corpus.vocabulary_texts(300), 700))
+
+
+def test_ids_are_those_of_the_engine(tokenizer: Tokenizer) -> None:
+    document = Talk(tokenizer, EYES).document(EXCHANGES, 7, 500)
+    picture = np.zeros((9, 9, 3), np.uint8)
+    messages = []
+    for number, (asked, answered) in enumerate(EXCHANGES):
+        shown = [{"type": "image", "image": picture}] if not number else []
+        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": asked}]})
+        messages.append({"role": "assistant", "content": answered})
+    prompt = chat_prompt(tokenizer, messages[:-1], EYES).ids
+    assert document.ids[: len(prompt)] == prompt
+    answer = [*tokenizer.encode(EXCHANGES[-1][1]), tokenizer.end_of_turn, *tokenizer.encode("\n")]
+    assert document.ids[len(prompt) :] == answer
+    weighted = [i for i, weight in zip(document.ids, document.weights, strict=True) if weight]
+    assert weighted == [i for _, said in EXCHANGES for i in (*tokenizer.encode(said), tokenizer.end_of_turn)]
+    assert document.pictures is not None
+    assert [p for p in document.pictures if p >= 0] == [7] * EYES.tokens
+
+
+def test_exchanges_that_do_not_fit_are_left_out_whole(tokenizer: Tokenizer) -> None:
+    talk = Talk(tokenizer, EYES)
+    one = talk.document(EXCHANGES[:1], 0, 500)
+    assert talk.document(EXCHANGES, 0, len(one.ids) + 3) == one
+
+
+def test_drawings_are_the_gallery_s() -> None:
+    skip_without_fonts()
+    gallery = Gallery(3)
+    drawings = Drawings(gallery, 5, 10, 56)
+    pixels = drawings.read(np.array([2, 0], np.int32))
+    assert pixels.shape == (2, 3, 56, 56)
+    wanted = gallery.draw(7).picture.resize((56, 56), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(pixels[0], np.asarray(wanted).transpose(2, 0, 1))
+    assert Drawings(gallery, 6, 10, 56).digest != drawings.digest
+
+
+def test_some_pictures_are_described_as_a_whole() -> None:
+    drawn = Drawn(
+        Image.new("RGB", (8, 8)), "scene", "A dog.", (("What?", "A dog."), ("Where?", "There.")), ("a", "b")
+    )
+    lists = [asked_of(drawn, random.Random(seed)) for seed in range(200)]
+    described = [exchanges for exchanges in lists if len(exchanges) == 3]
+    assert 60 < len(described) < 140
+    assert all(exchanges[0][1] == "A dog." for exchanges in described)
+
+
+def test_a_blind_model_gains_nothing_by_its_answers() -> None:
+    """Who sees is right with the picture and wrong without; who always says the same is equal in both."""
+    black, white = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), "white")
+    questions = [
+        Sighted(black, white, "colour", "Which?", "Black."),
+        Sighted(white, black, "colour", "Which?", "White."),
+    ]
+    seeing = examine_sight(lambda picture, _: "black" if picture is black else "white", questions)
+    blind = examine_sight(lambda *_: "White", questions)
+    assert (seeing.right, seeing.wrong) == (1.0, 0.0)
+    assert (blind.right, blind.wrong) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "right"),
+    [("a dog ", "A dog.", True), ("Two dogs.", "A dog.", False), ("12,40\u00a0€", "12,40 €", True)],
+)
+def test_what_counts_as_the_same(said: str, answer: str, right: bool) -> None:
+    assert same(said, answer) == right
+
+
+def test_questions_come_with_a_picture_on_which_they_are_wrong() -> None:
+    skip_without_fonts()
+    found = sighted(Gallery(3, held=True), "number", 5)
+    assert len(found) >= 5
+    assert all(q.picture.tobytes() != q.other.tobytes() for q in found)
+
+
+def skip_without_fonts() -> None:
+    try:
+        fonts.report()
+    except fonts.FontError as missing:
+        pytest.skip(str(missing))
