@@ -12,11 +12,15 @@ from ..errors import GemmaryError
 from .bench import bench
 from .chat import chat
 from .library import list_, pull, rm
+from .ps import ps
 from .quantize import convert, quantize
 from .serve import serve
 from .show import show
 from .study import study
 from .terminal import note, printable
+
+# `serve` reads its flags itself: they are the settings of a storey that not everybody has installed.
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 app = typer.Typer(
     name="gemmary",
@@ -26,7 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("chat")(chat)
-app.command("serve")(serve)
+app.command("serve", add_help_option=False, context_settings=PASSED_ON)(serve)
+app.command("ps")(ps)
 app.command("show")(show)
 app.command("pull")(pull)
 app.command("list")(list_)

@@ -286,12 +286,17 @@ class Model(AbstractContextManager["Model"]):
         number = runner.eyes.number(views.keys[0])
         return encode(runner.eyes, self._thread, number, views.pixels[0])
 
+    def cancel(self) -> None:
+        """End running and waiting answers within a step."""
+        with self._lock:
+            for request in self._requests:
+                request.cancel.set()
+
     def close(self) -> None:
         """Cancel running answers and free the memory. Every later call is a PromptError."""
         with self._lock:
             self._runner = None
-            for request in self._requests:
-                request.cancel.set()
+        self.cancel()
         self._thread.close()
 
     def __exit__(

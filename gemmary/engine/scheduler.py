@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MemoryBudgetError
-from ..model.pages import Sequence
+from ..model.pages import Pages, Sequence
 from ..ops.contract import TopK
 from .line import Line
 from .request import End, Request, Run
@@ -97,6 +97,7 @@ class Scheduler:
         self._running: list[Passage] = []  # oldest first; the engine thread's
         self._lock = threading.Lock()
         self._awake = False
+        self._beat = 0.0  # when something happened last
         self._crowded = False  # somebody gave way: nobody joins before somebody has left
         self._speed = 0.0  # prompt tokens a second
 
@@ -109,6 +110,21 @@ class Scheduler:
     def waiting(self) -> int:
         """Texts that wait."""
         return len(self._line)
+
+    @property
+    def streams(self) -> int:
+        """Texts that may run together."""
+        return self._streams
+
+    @property
+    def silent(self) -> float:
+        """Seconds in which nothing happened though there is work to do."""
+        return time.perf_counter() - self._beat if self._awake else 0.0
+
+    @property
+    def pages(self) -> Pages:
+        """Where keys and values are."""
+        return self._runner.pages
 
     def open(self, request: Request, run: Run, listener: Listener, owner: str = "") -> None:
         """Have a text continued; owners take turns. From any thread.
@@ -147,6 +163,7 @@ class Scheduler:
         with self._lock:
             if self._awake:
                 return
+            self._beat = time.perf_counter()
             self._awake = True
         self._again()
 
@@ -176,6 +193,7 @@ class Scheduler:
         parts = self._compose()
         if parts:
             self._step(parts)
+        self._beat = time.perf_counter()
         with self._lock:
             self._awake = bool(self._running or len(self._line))
         if self._awake:

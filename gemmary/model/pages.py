@@ -99,6 +99,17 @@ class Pages:
         layers = zip(self._kinds, self.layers, strict=True)
         return sum(self._pools[kind].used * (x.keys[0].nbytes + x.values[0].nbytes) for kind, x in layers)
 
+    @property
+    def bytes_total(self) -> int:
+        """Bytes of all pages; those that were never used take no memory yet."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Pages that sequences hold, and all pages."""
+        used = sum(pool.used for pool in self._pools)
+        return used, used + sum(pool.free for pool in self._pools)
+
     def fork(self, sequence: Sequence) -> Sequence:
         """Another sequence with the same committed tokens; costs references, not copies."""
         used = -(-sequence.length // PAGE)

@@ -13,6 +13,7 @@ from ..engine.reply import Piece
 from ..engine.scheduler import News
 from ..engine.transcript import Transcript
 from ..errors import GemmaryError
+from .accounts import Meter, current
 
 INT64 = 1 << 63
 
@@ -60,6 +61,7 @@ class Answering:
         self._model, self._prompts, self._orders, self._caller = model, prompts, orders, caller
         self._news: asyncio.Queue[tuple[int, News]] = asyncio.Queue()
         self._transcripts: dict[int, Transcript] = {}
+        self._meters: dict[int, Meter] = {}
         self._left = set(range(len(prompts) * len(orders)))
 
     @classmethod
@@ -119,7 +121,9 @@ class Answering:
                 raise EndedError
             transcript.request.cancel.set()
             self._left.remove(index)
-            pieces.append(transcript.finish())
+            pieces.append(last := transcript.finish())
+            if index in self._meters:
+                self._meters[index].finish(last.finish_reason or "stop", transcript.run)
         return list(pieces)
 
     def _push(self, transcript: Transcript, news: News) -> list[Piece | None]:
@@ -141,14 +145,18 @@ class Answering:
                 await self._open(number)
 
     async def _open(self, index: int) -> None:
-        loop, news = asyncio.get_running_loop(), self._news
+        loop, news, account = asyncio.get_running_loop(), self._news, current()
 
         def listener(told: News) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(news.put_nowait, (index, told))
 
         prompt, order = divmod(index, len(self._orders))
-        request = self._prompts[prompt], listener, self._orders[order], self._caller.owner, self._caller.key
+        heard = listener
+        if account is not None:
+            self._meters[index] = meter = account.meter()
+            heard = meter.heard(listener)
+        request = self._prompts[prompt], heard, self._orders[order], self._caller.owner, self._caller.key
         opening = asyncio.ensure_future(asyncio.to_thread(self._model.open, *request))
         try:
             self._transcripts[index] = await asyncio.shield(opening)

@@ -20,25 +20,19 @@ from ..engine.sampling import NotFiniteError
 from ..engine.schema import SchemaError
 from ..errors import ContextFullError, GemmaryError, ImageError, MemoryBudgetError, PromptError
 from .answering import EndedError
-from .models import UnknownModelError
+from .accounts import HungError, TooLongError
+from .models import BusyError, UnavailableError, UnknownModelError
 from .presence import InternalError, report
+from .refusal import ANTHROPIC
+from .refusal import KINDS as KINDS_BY_STATUS
 from .shapes import Faulty
 
-ANTHROPIC = "/v1/messages"
 RETRY_AFTER = "1"  # seconds
 BAD_JSON = "the body is not JSON that can be read"
 INVALID = "invalid_request_error"
 SENTENCES = {
     404: "nothing is here: GET /docs lists what is",
     405: "this address does not take this method: GET /docs lists what it takes",
-}
-ANTHROPIC_KINDS = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
 }
 
 
@@ -70,6 +64,10 @@ KINDS: Sequence[tuple[type[Exception], Kind]] = (
     (PromptError, Kind(400)),
     (MemoryBudgetError, Kind(503, "server_error", "out_of_memory")),
     (EndedError, Kind(503, "server_error", "ended")),
+    (UnavailableError, Kind(503, "server_error", "unavailable")),
+    (HungError, Kind(503, "server_error", "hung")),
+    (TooLongError, Kind(408, INVALID, "answer_time")),
+    (BusyError, Kind(409, INVALID, "busy")),
     (NotFiniteError, Kind(500, "server_error", "not_finite")),
     (GemmaryError, Kind(500, "server_error")),
 )
@@ -90,7 +88,7 @@ def body(message: str, kind: Kind) -> Faulty:
 def anthropic_body(message: str, kind: Kind) -> dict[str, Any]:
     """An error as Anthropic's API writes it."""
     named = INVALID if kind.status < 500 else "api_error"
-    return {"type": "error", "error": {"type": ANTHROPIC_KINDS.get(kind.status, named), "message": message}}
+    return {"type": "error", "error": {"type": KINDS_BY_STATUS.get(kind.status, named), "message": message}}
 
 
 def told(fault: Exception) -> tuple[str, Kind]:
@@ -167,7 +165,9 @@ def _wrong(error: Mapping[str, Any]) -> str:
 
 def documented(more: Mapping[int, Any] | None = None) -> dict[int | str, dict[str, Any]]:
     """What the routes that answer may say, for /openapi.json."""
-    said = {400: "A field is wrong.", 404: "No such model.", 422: "A picture or a schema cannot be used.",
+    said = {400: "A field is wrong.", 401: "No key, or a wrong one.", 403: "Another page or name.",
+            404: "No such model.", 408: "Too slow, or too long.", 413: "The body is too large.",
+            415: "The body is not JSON.", 422: "A picture or a schema cannot be used.",
             429: "Too many wait.", 500: "A fault of the server.", 503: "No memory, or it stops."}  # fmt: skip
     known: dict[int | str, dict[str, Any]] = {
         status: {"description": text, "model": Faulty} for status, text in said.items()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 
 from . import faults
 from .shapes import Entries, Entry
@@ -14,10 +15,11 @@ router = APIRouter()
 STARTED = datetime.now(UTC).replace(microsecond=0)
 
 
-@router.get("/health", tags=["Server"])
-async def health() -> dict[str, str]:
-    """Whether the server is well."""
-    return {"status": "ok"}
+@router.get("/health", tags=["Server"], responses={503: {"description": "It loads, stops, or hangs."}})
+async def health(request: Request) -> JSONResponse:
+    """Whether the server is well: ok; or, with 503, loading, stopping, hung."""
+    state = request.app.state.health.state
+    return JSONResponse({"status": state}, 200 if state == "ok" else 503)
 
 
 @router.get("/v1/models", response_model=Entries, tags=["OpenAI"])
@@ -41,7 +43,7 @@ async def one_model(request: Request, name: str) -> Any:
 
 def _entry(request: Request, name: str) -> Entry:
     models = request.app.state.models
-    model = models.find(name)
+    model = models.known(name)
     return {
         "id": name,
         "object": "model",
@@ -50,7 +52,7 @@ def _entry(request: Request, name: str) -> Entry:
         "type": "model",
         "display_name": name,
         "created_at": STARTED.isoformat(),
-        "context_length": model.context,
-        "vision": model.config.vision is not None,
+        "context_length": None if model is None else model.context,
+        "vision": None if model is None else model.config.vision is not None,
         "default": name == models.default,
     }

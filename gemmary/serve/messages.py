@@ -40,13 +40,13 @@ async def count_tokens(request: Request, asked: Conversation) -> Response:
 
 
 async def _count(request: Request, asked: Conversation) -> Response:
-    model: Model = request.app.state.models.find(asked.model)
+    model: Model = await request.app.state.models.ready(asked.model)
     return JSONResponse({"input_tokens": len((await _prompt(request, model, asked)).ids)})
 
 
 async def _answer(request: Request, asked: MessagesRequest) -> Response:
     state = request.app.state
-    model: Model = state.models.find(asked.model)
+    model: Model = await state.models.ready(asked.model)
     forced, names = _forced(asked), [tool.name for tool in asked.tools or ()]
     order = Order(_sampling(asked), asked.max_tokens, asked.stop_sequences or (), _schema(asked))
     prompt = await _prompt(request, model, asked)

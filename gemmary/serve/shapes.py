@@ -106,7 +106,10 @@ class TextAnswer(TypedDict):
 
 
 class Entry(TypedDict):
-    """A model, as the clients of OpenAI and Anthropic read it; the last three are ours."""
+    """A model, as the clients of OpenAI and Anthropic read it; the last three are ours.
+
+    None: not known before it is loaded.
+    """
 
     id: str
     object: str
@@ -115,8 +118,8 @@ class Entry(TypedDict):
     type: str
     display_name: str
     created_at: str
-    context_length: int
-    vision: bool
+    context_length: int | None
+    vision: bool | None
     default: bool
 
 

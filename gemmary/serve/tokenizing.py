@@ -30,7 +30,7 @@ async def detokenize(request: Request, asked: DetokenizeRequest) -> Response:
 
 async def _tokenize(request: Request, asked: TokenizeRequest) -> Response:
     state = request.app.state
-    model: Model = state.models.find(asked.model)
+    model: Model = await state.models.ready(asked.model)
     text = asked.prompt if asked.prompt is not None else asked.content
     given = [name for name in ("prompt", "content", "messages") if getattr(asked, name) is not None]
     asking.refuse(len(given) != 1, "give one of prompt, content and messages", "prompt")
@@ -52,6 +52,6 @@ async def _tokenize(request: Request, asked: TokenizeRequest) -> Response:
 
 
 async def _detokenize(request: Request, asked: DetokenizeRequest) -> Response:
-    model: Model = request.app.state.models.find(asked.model)
+    model: Model = await request.app.state.models.ready(asked.model)
     text = await asyncio.to_thread(model.tokenizer.decode, asked.tokens)
     return JSONResponse({"prompt": text, "content": text})
