@@ -65,8 +65,8 @@ def _prompts(asked: CompletionRequest) -> list[Words]:
     """What is to be continued: one text or list of ids, or several."""
     given = asked.prompt
     if isinstance(given, str) or isinstance(given[0], int):
-        return [given]  # type: ignore[list-item]  # ids: the type of the first is that of all
-    return list(given)  # type: ignore[arg-type]
+        return [given]
+    return list(given)
 
 
 def _echo(model: Model, prompt: Words) -> str:

@@ -130,7 +130,7 @@ def sentence(errors: Sequence[Mapping[str, Any]], sent: Any) -> tuple[str, str]:
         return BAD_JSON, ""
     place = _place(first, sent)
     wrong = dict.fromkeys(_wrong(error) for error in errors if _place(error, sent) == place)
-    name = ".".join(place)[:100]
+    name = ".".join(place)[:100].encode("utf-8", "replace").decode()
     return f"{name or 'the body'}: {', or '.join(wrong)}", name
 
 
@@ -163,14 +163,16 @@ def _wrong(error: Mapping[str, Any]) -> str:
     return str(error["msg"]).replace("Input should be", "should be")
 
 
-def documented(more: Mapping[int, Any] | None = None) -> dict[int | str, dict[str, Any]]:
-    """What the routes that answer may say, for /openapi.json."""
+def documented(
+    more: Mapping[int | str, Any] | None = None, shape: type = Faulty
+) -> dict[int | str, dict[str, Any]]:
+    """What the routes that answer may say, for /openapi.json; `shape`: of an error."""
     said = {400: "A field is wrong.", 401: "No key, or a wrong one.", 403: "Another page or name.",
             404: "No such model.", 408: "Too slow, or too long.", 413: "The body is too large.",
             415: "The body is not JSON.", 422: "A picture or a schema cannot be used.",
             429: "Too many wait.", 500: "A fault of the server.", 503: "No memory, or it stops."}  # fmt: skip
     known: dict[int | str, dict[str, Any]] = {
-        status: {"description": text, "model": Faulty} for status, text in said.items()
+        status: {"description": text, "model": shape} for status, text in said.items()
     }
     return {**known, **(more or {})}
 

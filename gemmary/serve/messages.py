@@ -20,6 +20,7 @@ from .answering import Answering
 from .messages_wire import Conversation, MessagesRequest, conversation, functions
 from .presence import attended
 from .schemas import calls_schema, checked
+from .shapes import AnthropicFaulty
 from .sse import EventStream, event
 from .tools import CallReader, Part
 
@@ -27,13 +28,16 @@ router = APIRouter(tags=["Anthropic"])
 REASONS = {"stop": "end_turn", "length": "max_tokens", "context_full": "max_tokens"}
 
 
-@router.post("/v1/messages", responses={200: {"content": {"text/event-stream": {}}}})
+@router.post(
+    "/v1/messages",
+    responses=faults.documented({200: {"content": {"text/event-stream": {}}}}, AnthropicFaulty),
+)
 async def messages(request: Request, asked: MessagesRequest) -> Response:
     """Answer a conversation, as Anthropic's API does."""
     return await attended(request, _answer(request, asked))
 
 
-@router.post("/v1/messages/count_tokens")
+@router.post("/v1/messages/count_tokens", responses=faults.documented(shape=AnthropicFaulty))
 async def count_tokens(request: Request, asked: Conversation) -> Response:
     """How many tokens the prompt of a conversation has."""
     return await attended(request, _count(request, asked))
@@ -50,7 +54,7 @@ async def _answer(request: Request, asked: MessagesRequest) -> Response:
     forced, names = _forced(asked), [tool.name for tool in asked.tools or ()]
     order = Order(_sampling(asked), asked.max_tokens, asked.stop_sequences or (), _schema(asked))
     prompt = await _prompt(request, model, asked)
-    caller = asking.caller(request, asked.metadata.user_id if asked.metadata else None, None)
+    caller = asking.caller(request, asked.metadata.user_id if asked.metadata else None, asked.cache_salt)
     answering = await Answering.begin(model, [prompt], [order], caller)
     reader = CallReader(names, _several(asked), forced) if _told(asked) else None
     head = {
@@ -113,7 +117,7 @@ def _sampling(asked: MessagesRequest) -> Sampling:
     top_k = None if asked.top_k is None else max(asked.top_k, 0)
     given = {"temperature": asked.temperature, "top_p": asked.top_p, "top_k": top_k}
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return Sampling(seed=secrets.randbits(53), **said)
+    return Sampling(seed=secrets.randbits(53) if asked.seed is None else asked.seed, **said)
 
 
 class Blocks:

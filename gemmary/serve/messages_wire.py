@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field
 
-from .wire import FunctionName, Name, Note, Stop, Strict, Tokens
+from .wire import FunctionName, Name, Note, Seed, Stop, Strict, Tokens
 
 MAX_BLOCKS = 4096
 NO_EFFECT = "No effect."
@@ -149,6 +149,8 @@ class MessagesRequest(Conversation):
     temperature: Annotated[float | None, Field(ge=0, le=100)] = None
     top_p: Annotated[float | None, Field(ge=0, le=1)] = None
     top_k: Annotated[int | None, Field(ge=-1, le=1 << 31)] = None
+    seed: Annotated[Seed | None, Field(description="Ours: the same seed gives the same text.")] = None
+    cache_salt: Annotated[str | None, Field(max_length=256, description="Ours: see chat completions.")] = None
     metadata: Metadata | None = None
     service_tier: Annotated[str | None, Field(description=NO_EFFECT)] = None
     inference_geo: Annotated[str | None, Field(description=NO_EFFECT)] = None

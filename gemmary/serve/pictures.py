@@ -155,8 +155,8 @@ async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pla
     named = host if place.port == PORTS[place.scheme] else f"{host}:{place.port}"
     headers = [("Host", named), ("Accept", "image/*"), ("Accept-Encoding", "identity"),
                ("Connection", "close")]  # fmt: skip
-    for event in (h11.Request(method="GET", target=place.target, headers=headers), h11.EndOfMessage()):
-        writer.write(http.send(event) or b"")
+    writer.write(http.send(h11.Request(method="GET", target=place.target, headers=headers)) or b"")
+    http.send(h11.EndOfMessage())
     body = bytearray()
     while True:
         event = http.next_event()

@@ -15,7 +15,8 @@ LITERAL = ("const", "enum", "default", "examples")  # their values are data, not
 
 def checked(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema itself. SchemaError where it is too deep or too large."""
-    nodes, left = 0, [(schema, 1)]
+    nodes = 0
+    left: list[tuple[dict[str, Any] | list[Any], int]] = [(schema, 1)]
     while left:
         value, level = left.pop()
         nodes += 1

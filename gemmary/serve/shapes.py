@@ -164,6 +164,20 @@ class Faulty(TypedDict):
     error: Fault
 
 
+class AnthropicFault(TypedDict):
+    """What went wrong."""
+
+    type: str
+    message: str
+
+
+class AnthropicFaulty(TypedDict):
+    """An error, as Anthropic's API writes it."""
+
+    type: str
+    error: AnthropicFault
+
+
 def used(usages: list[Usage], prompts: int = 1) -> Used:
     """Token counts of answers to `prompts` prompts, as many to each: a prompt counts once."""
     each = max(1, len(usages) // prompts)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
-INT64 = 1 << 63
+LARGEST_SEED = 9_223_372_036_854_776_000  # as OpenAI has it: 2**63, rounded as readers of JSON round it
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
@@ -22,7 +22,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=256)]
 TokenText = Annotated[str, Field(pattern=r"^[0-9]{1,7}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Tokens = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]
-Seed = Annotated[int, Field(ge=-INT64, le=INT64 - 1)]
+Seed = Annotated[int, Field(ge=-LARGEST_SEED, le=LARGEST_SEED)]
 Id = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=1 << 20)]
 Tiles = Annotated[int, Field(ge=2, le=8)]

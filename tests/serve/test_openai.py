@@ -57,7 +57,7 @@ def ask(client: openai.OpenAI, **options: Any) -> Any:
         ({}, {}),
         ({"temperature": 0}, {"temperature": 0.0}),
         ({"stop": "tar"}, {"stop": "tar"}),
-        ({"stop": ["list", "zzz"], "presence_penalty": 1.5}, {"stop": ["list", "zzz"], "presence_penalty": 1.5}),
+        ({"stop": ["list", "z"], "presence_penalty": 1.5}, {"stop": ["list", "z"], "presence_penalty": 1.5}),
         ({"logit_bias": {"300": 100}}, {"logit_bias": {300: 100.0}}),
         ({"top_p": 0.5, "extra_body": {"top_k": 5, "min_p": 0.1, "repeat_penalty": 1.3}},
          {"top_p": 0.5, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.3}),
