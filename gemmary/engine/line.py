@@ -31,15 +31,20 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
-    def join(self, thing: T, owner: str) -> None:
-        """Wait. QueueFullError where too many do."""
+    def join(self, thing: T, owner: str, promised: bool = False) -> None:
+        """Wait. QueueFullError where too many do; the limit does not count for what was promised."""
         with self._lock:
-            if self._length >= self._limit:
-                raise QueueFullError(
-                    f"{self._length:,} requests wait already, which is the limit: ask again in a while"
-                )
+            if not promised:
+                self.check()
             self._owners.setdefault(owner, deque()).append(thing)
             self._length += 1
+
+    def check(self) -> None:
+        """QueueFullError where nobody may join now."""
+        if self._length >= self._limit:
+            raise QueueFullError(
+                f"{self._length:,} requests wait already, which is the limit: ask again in a while"
+            )
 
     def rejoin(self, thing: T) -> None:
         """Wait again, in front of everybody; the limit does not count for who had begun."""

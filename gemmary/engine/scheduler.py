@@ -135,13 +135,20 @@ class Scheduler:
         """Where keys and values are."""
         return self._runner.pages
 
-    def open(self, request: Request, run: Run, listener: Listener, owner: str = "") -> None:
+    def open(
+        self, request: Request, run: Run, listener: Listener, owner: str = "", promised: bool = False
+    ) -> None:
         """Have a text continued; owners take turns. From any thread.
 
-        QueueFullError where too many wait. Setting `request.cancel` ends it within a step.
+        QueueFullError where too many wait, unless it was promised. Setting `request.cancel` ends it within a
+        step.
         """
-        self._line.join(Passage(request, run, listener, owner), owner)
+        self._line.join(Passage(request, run, listener, owner), owner, promised)
         self._wake()
+
+    def check_queue(self) -> None:
+        """QueueFullError where `open` would raise it now: before a prompt is made for nothing."""
+        self._line.check()
 
     def draws(self, request: Request, run: Run, owner: str = "") -> Generator[Draw, None, None]:
         """The same, draw by draw; closing the iterator cancels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,10 +38,12 @@ def cases(document: dict[str, Any], base: dict[str, dict[str, Any]]) -> Iterator
     for path, body in base.items():
         content = document["paths"][path]["post"]["requestBody"]["content"]
         schema = content["application/json"]["schema"]
-        for keys, inner, around in _places(schema, document, body):
+        places = list(_places(schema, document, body))
+        several = Counter(keys for keys, _, _ in places)  # lists of ids, or of texts: what one refuses fits the other
+        for keys, inner, around in places:
             for value in (*_borders(inner, document), *NUMBERS, *STRANGE, DEEP, MANY):
-                name = ".".join(map(str, keys))
-                yield Case(path, name, value, around(value), fits(value, inner, document))
+                name, fit = ".".join(map(str, keys)), fits(value, inner, document)
+                yield Case(path, name, value, around(value), None if fit is False and several[keys] > 1 else fit)
 
 
 def fits(value: Any, schema: Schema, document: Schema) -> bool | None:
