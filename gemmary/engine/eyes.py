@@ -124,7 +124,7 @@ class Eyes:
         if self._running is None:
             self._running = missing[0], encoding(self._tower, pixels[missing[0]][None])
             self._layers = -1  # the first stop is in front of the first layer
-        self._advance(missing)
+        self._advance(self._running, missing)
         return False
 
     def unseen(self, numbers: Ids[int]) -> float:
@@ -166,10 +166,9 @@ class Eyes:
         features = np.concatenate([self._features[int(number)] for number in numbers[:, 0]])
         return replace(step, ids=np.where(soft, 0, step.ids), block=block, soft=features)
 
-    def _advance(self, missing: list[int]) -> None:
+    def _advance(self, running: tuple[int, Generator[None, None, Any]], missing: list[int]) -> None:
         """One layer more of the picture that runs. It may be another request's: then so is a fault."""
-        assert self._running is not None
-        number, layers = self._running
+        number, layers = running
         self._running = None  # also when this fails
         try:
             if (features := _next(layers)) is None:
