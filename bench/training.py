@@ -26,15 +26,15 @@ from typing import Any
 
 import torch
 from workers.contest import finish, said
-from workers.packed import Job, operations, packed
+from workers.packed import Job, lengths, packed
 
 from gemmary.config import SIZES
 from gemmary.engine.worker import Worker
 from gemmary.ops.numba.machine import usable_cores
+from gemmary.train import flops
 
 WORKERS = Path(__file__).parent / "workers"
 OURS = "gemmary, AdamW"
-PEAK = 989e12  # operations a second of an H100 in bfloat16, dense
 Measured = dict[str, list[dict[str, Any]]]
 
 
@@ -89,7 +89,8 @@ def one_by_one(job: Job, turns: int, steps: int) -> tuple[Measured, dict[str, An
 def table(job: Job, found: Measured, steps: int) -> list[dict[str, Any]]:
     """A row a side: tokens a second, MFU on a GPU, peak memory, and the loss of the first update."""
     rows = packed(SIZES[job.size], job.row, 4 * job.rows * job.parts)
-    each = operations(SIZES[job.size], rows)
+    each = flops.text(SIZES[job.size], lengths(rows)) / rows.tokens
+    peak = flops.peak(torch.device(job.device))
     tokens = steps * job.row * job.rows * job.parts * rows.tokens / rows.ids.size
     speeds = {
         name: tokens / statistics.median(turn["seconds"] for turn in all_turns)
@@ -98,7 +99,7 @@ def table(job: Job, found: Measured, steps: int) -> list[dict[str, Any]]:
     return [
         {
             "side": name, "tokens_per_second": speed, "ours_over_it": speeds[OURS] / speed,
-            "mfu": speed * each / PEAK if job.device == "cuda" else None,
+            "mfu": speed * each / peak if peak else None,
             "peak_bytes": found[name][-1]["peak_bytes"], "first_loss": found[name][0]["losses"][0],
         }
         for name, speed in speeds.items()

@@ -39,13 +39,15 @@ Sides = dict[str, Worker]
 def arguments(about: str, sizes: str, **numbers: int) -> argparse.Namespace:
     """The command line: sizes, and a flag for each number; `make bench` gives none."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("sizes", nargs="*", default=sizes.split(), choices=[*SIZES, []], metavar="SIZE")
+    parser.add_argument("sizes", nargs="*", default=[], choices=[*SIZES, []], metavar="SIZE")
     parser.add_argument(
         "--layout", choices=LAYOUTS, action="append", help="one of them only; may be repeated"
     )
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.sizes = given.sizes or sizes.split()  # argparse holds a default of several against the choices
+    return given
 
 
 def python_of_peer() -> str | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemmary.config import Config
-from gemmary.ops.intervals import intervals
 from gemmary.train.packing import Document, Rows, pack_rows
 
 
@@ -33,14 +32,8 @@ def packed(config: Config, row: int, count: int, seed: int = 0) -> Rows:
     return pack_rows(texts, row)
 
 
-def operations(config: Config, rows: Rows) -> float:
-    """Floating-point operations a token: 6 for each parameter, 12 * heads * width for each key that is seen.
-
-    Forward and backward pass, nothing counted twice that is computed twice.
-    """
+def lengths(rows: Rows) -> list[int]:
+    """Tokens of every document, filling not counted."""
     step, _, _ = rows.step()
-    keys = 0.0
-    for layer in range(config.layers):
-        seen = intervals(step, rows.ids.shape[1], None if config.is_global(layer) else config.window)
-        keys += float((seen.last - seen.first + 1)[rows.document >= 0].mean())
-    return 6.0 * config.parameters + 12.0 * config.heads * config.head_dim * keys
+    real = rows.document.ravel()[step.starts[:-1]] >= 0
+    return [int(length) for length in np.diff(step.starts)[real]]

@@ -18,6 +18,7 @@ from .serve import serve
 from .show import show
 from .study import study
 from .terminal import note, printable
+from .train import train
 
 # `serve` reads its flags itself: they are the settings of a storey that not everybody has installed.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -40,6 +41,7 @@ app.command("bench")(bench)
 app.command("quantize")(quantize)
 app.command("convert")(convert)
 app.command("study")(study)
+app.command("train")(train)
 
 
 def _version(wanted: bool) -> None:
@@ -64,6 +66,7 @@ def gemmary(
     gemmary pull google/gemma-3-4b-it          fetch Google's 4B, in 4 bits
     gemmary show google/gemma-3-4b-it          its sizes, formats and memory
     gemmary bench                              this machine's speed with each size, before any download
+    gemmary train --example > run.toml         train one of your own
     """
 
 

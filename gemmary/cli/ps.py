@@ -17,7 +17,9 @@ from ..errors import GemmaryError
 from .terminal import printable
 
 SECONDS = 10
-Url = Annotated[str | None, typer.Option(metavar="URL", help="The server, http://127.0.0.1:8000 if not said.")]
+Url = Annotated[
+    str | None, typer.Option(metavar="URL", help="The server, http://127.0.0.1:8000 if not said.")
+]
 ApiKey = Annotated[str | None, typer.Option(metavar="KEY", help="Its key; GEMMARY_API_KEY if not said.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As the server tells it, in JSON.")]
 HEADS = ("MODEL", "STATE", "SINCE", "CONTEXT", "STREAMS", "WAITING", "WEIGHTS", "PAGES")
@@ -48,7 +50,9 @@ def fetch(base: str, key: str) -> list[dict[str, Any]]:
     """What a server says of its models. ServerError says what to do."""
     if not base.startswith(("http://", "https://")):
         raise ServerError(f"{base} is no address of a server: it begins with http:// or https://")
-    request = urllib.request.Request(f"{base}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(
+        f"{base}/models", headers={"Authorization": f"Bearer {key}"} if key else {}
+    )
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:
             return list(json.load(response)["data"])
@@ -58,7 +62,9 @@ def fetch(base: str, key: str) -> list[dict[str, Any]]:
     except (OSError, HTTPException):
         raise ServerError(f"no server answers at {base}: start one with gemmary serve") from None
     except (ValueError, KeyError, TypeError):
-        raise ServerError(f"what answers at {base} is not gemmary serve: give its address with --url") from None
+        raise ServerError(
+            f"what answers at {base} is not gemmary serve: give its address with --url"
+        ) from None
 
 
 def row(state: Mapping[str, Any]) -> Sequence[str]:
@@ -79,7 +85,10 @@ def row(state: Mapping[str, Any]) -> Sequence[str]:
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns as wide as they have to be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["   ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "   ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _host() -> str:

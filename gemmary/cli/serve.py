@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -65,6 +66,8 @@ def answer(said: Mapping[str, Any]) -> int:
     """Serve until a signal comes; the exit status."""
     from ..serve import logs
     from ..serve.app import create_app
+    from ..serve.history import History
+    from ..serve.historyfile import default_path
     from ..serve.models import Models
     from ..serve.server import Server, listen
     from ..serve.settings import read
@@ -75,9 +78,12 @@ def answer(said: Mapping[str, Any]) -> int:
     if not settings.loopback and not settings.keys:
         note(f"Anybody who reaches {settings.host} can ask: there is no key.")
     memory = None if settings.memory is None else settings.memory * GIGABYTE
+    history = None if settings.no_history else History(settings.history or default_path())
     models = Models(default=settings.default, sources=sources(settings), memory=memory)
-    status = Server(create_app(models, settings), settings).answer(listening)
+    status = Server(create_app(models, settings, history), settings).answer(listening)
     leave(models, status)
+    if history is not None:
+        history.close()
     return status
 
 
@@ -90,10 +96,11 @@ def sources(settings: Settings) -> dict[str, Source]:
     return {name: source(path, settings) for name, path in (paths or {NAMELESS: find(None)}).items()}
 
 
-def source(path: Any, settings: Settings) -> Source:
+def source(path: Path, settings: Settings) -> Source:
     """How the model of a path is loaded, and how much it will take."""
     from ..engine.load import estimate, load
     from ..serve.models import Source
+    from ..weights.checkpoint import open_checkpoint
     from .preparing import preparing
     from .terminal import Waiting
 
@@ -102,7 +109,10 @@ def source(path: Any, settings: Settings) -> Source:
             return load(path, mmproj=settings.mmproj, context=settings.context, threads=settings.threads,
                         streams=settings.streams, queue=settings.queue)  # fmt: skip
 
-    return Source(loading, lambda: estimate(path, settings.context or ESTIMATED))
+    def estimating() -> Any:
+        return estimate(path, settings.context or min(ESTIMATED, open_checkpoint(path).config.context))
+
+    return Source(loading, estimating)
 
 
 def leave(models: Any, status: int) -> None:
@@ -120,7 +130,7 @@ def leave(models: Any, status: int) -> None:
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """A setting as a flag; `models` are arguments."""
     kind, several = _kind(field.annotation)
-    said: Any = list[kind] | None if several else kind | None
+    said: Any = list[str] if several else kind
     low, high = _bounds(field)
     names = (f"--{name.replace('_', '-')}",) if field.get_default() is False else ()
     options = {"metavar": _metavar(kind), "min": low, "max": high, "show_default": False}
@@ -131,7 +141,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     else:
         wanted = typer.Option(*names, help=f"{field.description}{_default(field)}", **options)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[said, wanted]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[said | None, wanted]
     )
 
 
@@ -163,6 +173,4 @@ def _bounds(field: FieldInfo) -> tuple[Any, Any]:
 
 
 def _metavar(kind: Any) -> str | None:
-    from pathlib import Path
-
     return {int: "N", float: "X", str: "TEXT", Path: "FILE"}.get(kind)

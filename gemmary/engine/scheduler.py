@@ -143,12 +143,12 @@ class Scheduler:
         QueueFullError where too many wait, unless it was promised. Setting `request.cancel` ends it within a
         step.
         """
-        self._line.join(Passage(request, run, listener, owner), owner, promised)
+        self._line.join(Passage(request, run, listener, owner), owner, self._free(), promised)
         self._wake()
 
     def check_queue(self) -> None:
         """QueueFullError where `open` would raise it now: before a prompt is made for nothing."""
-        self._line.check()
+        self._line.check(self._free())
 
     def draws(self, request: Request, run: Run, owner: str = "") -> Generator[Draw, None, None]:
         """The same, draw by draw; closing the iterator cancels."""
@@ -174,6 +174,10 @@ class Scheduler:
         finally:
             request.cancel.set()
             run.end = run.end or "cancelled"
+
+    def _free(self) -> int:
+        """Texts more that could run now."""
+        return max(0, self._streams - len(self._running))
 
     def _wake(self) -> None:
         with self._lock:

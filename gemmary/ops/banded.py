@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from .intervals import Intervals
+from .intervals import SCORES, Intervals
 
 Tensor = torch.Tensor
-SCORES = 1 << 23  # most scores of a layer that are kept: SDPA keeps none, and is slower where they are few
 
 
 class Banded:

@@ -16,6 +16,8 @@ import numpy as np
 
 from .contract import Ints, Step
 
+SCORES = 1 << 23  # most scores of a layer that are kept: SDPA keeps none, and is slower where they are few
+
 
 @dataclass(frozen=True)
 class Intervals:

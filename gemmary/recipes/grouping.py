@@ -30,6 +30,7 @@ from ..train.loop import Plan, Trainer
 from ..train.loss import mean_loss
 from ..train.optimizer import Learning
 from ..train.packing import Document, Rows, pack_rows
+from ..train.text_task import TextTask
 from .curves import Curve, drawn
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -171,7 +172,7 @@ class Study:
             steps=steps, rows=4, learning=Learning(warmup=10, cooldown=0), low=False, fuse=False,
             checkpoint_every=10**6, seed=self.seed,
         )  # fmt: skip
-        if not Trainer(model, self.texts.trained, plan, self.folder / name).run():
+        if not Trainer(TextTask(model, self.texts.trained, plan), plan, self.folder / name).run():
             sys.exit("Interrupted. The same command goes on from here.")
 
 

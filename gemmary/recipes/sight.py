@@ -79,7 +79,7 @@ class Talk:
             "content": [{"type": "image", "image": blank}, {"type": "text", "text": "?"}],
         }
         ids = chat_prompt(tokenizer, [message], vision).ids
-        last = len(ids) - 1 - ids[::-1].index(tokenizer.end_of_image)
+        last = max(place for place, token in enumerate(ids) if token == tokenizer.end_of_image)
         self._opening = ids[: last + 1]  # up to the end of the picture, which no question changes
 
     def document(self, exchanges: Sequence[tuple[str, str]], picture: int, longest: int) -> Document:

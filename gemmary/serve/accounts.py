@@ -19,6 +19,7 @@ from .refusal import Refusal, refuse
 
 log = logging.getLogger("gemmary.serve.access")
 CURRENT: ContextVar[Account | None] = ContextVar("account", default=None)
+PROBES = (("/health", 200), ("/metrics", 200))  # asked every few seconds: no news
 FAULT = Refusal(500, "something went wrong in the server: its log says where", "internal")
 
 
@@ -122,7 +123,8 @@ class Account:
             give_back()
         path = getattr(scope.get("route"), "path", "-")  # what did not match may hold anything
         self._metrics.answered(path, status)
-        log.info("request", extra=self._line(scope, path, status))
+        if (path, status) not in PROBES:
+            log.info("request", extra=self._line(scope, path, status))
 
     def _line(self, scope: Scope, path: str, status: int) -> dict[str, object]:
         client = scope.get("client")

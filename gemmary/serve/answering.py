@@ -10,7 +10,7 @@ from typing import Self
 from ..engine.model import Model, Words
 from ..engine.options import Order
 from ..engine.reply import Piece
-from ..engine.scheduler import News
+from ..engine.scheduler import Listener, News
 from ..engine.transcript import Transcript
 from ..errors import GemmaryError
 from .accounts import Meter, current
@@ -152,7 +152,7 @@ class Answering:
                 loop.call_soon_threadsafe(news.put_nowait, (index, told))
 
         prompt, order = divmod(index, len(self._orders))
-        heard = listener
+        heard: Listener = listener
         if account is not None:
             self._meters[index] = meter = account.meter()
             heard = meter.heard(listener)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
 
 from ..engine.model import Model
+from ..engine.options import Order
 from ..engine.sampling import Sampling
 from ..errors import ContextFullError
 from ..inputs.dataurl import is_data_url
@@ -19,6 +21,8 @@ from .answering import Caller
 from .faults import RefusedError
 from .pictures import Pictures
 from .wire import Asked
+
+NEVER = -1e6  # a bias that no logit makes up for
 
 
 def caller(request: Request, user: str | None, salt: str | None) -> Caller:
@@ -31,8 +35,8 @@ def caller(request: Request, user: str | None, salt: str | None) -> Caller:
     return Caller(f"{owner}/{user}" if user else owner, key)
 
 
-def sampling(asked: Asked, logprobs: int | None) -> Sampling:
-    """How tokens are drawn; what is not said is as Gemma 3 has it."""
+def sampling(asked: Asked, logprobs: int | None, ends: Iterable[int]) -> Sampling:
+    """How tokens are drawn; what is not said is as Gemma 3 has it. `ends`: tokens that end an answer."""
     given = {
         "temperature": asked.temperature,
         "top_k": None if asked.top_k is None else max(asked.top_k, 0),
@@ -45,6 +49,8 @@ def sampling(asked: Asked, logprobs: int | None) -> Sampling:
         "logprobs": logprobs,
     }
     bias = {int(token): value for token, value in (asked.logit_bias or {}).items()}
+    if asked.ignore_eos:
+        bias |= dict.fromkeys(ends, NEVER)
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return Sampling(logit_bias=bias, **said)
 
@@ -52,6 +58,15 @@ def sampling(asked: Asked, logprobs: int | None) -> Sampling:
 def stops(asked: Asked) -> list[str]:
     """The stop strings."""
     return [asked.stop] if isinstance(asked.stop, str) else list(asked.stop or ())
+
+
+def limited(request: Request, order: Order, said: int | None) -> Order:
+    """`order`, held to the longest answer that this server makes. RefusedError where more was asked for."""
+    most = request.app.state.settings.max_tokens
+    if most is None:
+        return order
+    refuse(said is not None and said > most, f"at most {most:,} on this server", "max_tokens")
+    return replace(order, max_tokens=min(order.max_tokens or most, most))
 
 
 async def prompt(
@@ -64,6 +79,7 @@ async def prompt(
 ) -> Prompt:
     """The prompt of a chat. Tokenising and pictures take their time in another thread and process."""
     check_length(model, messages)
+    pictures.check_count(sum(part["type"] == "image_url" for part in _parts(messages)))
     seen = [await _seen(message, pictures, tiles) for message in messages]
     return await asyncio.to_thread(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
 
@@ -82,6 +98,12 @@ def check_length(model: Model, messages: Sequence[Mapping[str, Any]]) -> None:
             f"the messages have {characters:,} characters, and the context of this model is "
             f"{model.context:,} tokens: shorten the text or drop older messages"
         )
+
+
+def _parts(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """All parts of messages that come in parts."""
+    contents = (message.get("content") for message in messages)
+    return [part for content in contents if isinstance(content, list) for part in content]
 
 
 def _texts(message: Mapping[str, Any]) -> list[str]:

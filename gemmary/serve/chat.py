@@ -19,7 +19,7 @@ from .presence import attended
 from .schemas import calls_schema, checked
 from .shapes import Call, ChatAnswer, ChatChoice, progress, spent, used
 from .sse import DONE, EventStream, event
-from .tools import CallReader, Part
+from .tools import CallReader, Part, parts
 from .wire import ChatRequest, NamedChoice, ObjectFormat, SchemaFormat
 
 router = APIRouter(tags=["OpenAI"])
@@ -41,7 +41,8 @@ async def _chat(request: Request, asked: ChatRequest) -> Response:
     state = request.app.state
     model: Model = await state.models.ready(asked.model)
     asking.check_queue(model)
-    forced, order = forced_calls(asked), _order(asked)
+    forced, order = forced_calls(asked), _order(asked, model)
+    order = asking.limited(request, order, order.max_tokens)
     tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
     told = tools if asked.tool_choice != "none" else []
     messages = [message.model_dump(exclude_none=True) for message in asked.messages]
@@ -88,10 +89,11 @@ def forced_calls(asked: ChatRequest) -> bool:
     return forced
 
 
-def _order(asked: ChatRequest) -> Order:
+def _order(asked: ChatRequest, model: Model) -> Order:
     logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
     longest = asked.max_completion_tokens or asked.max_tokens
-    return Order(asking.sampling(asked, logprobs), longest, asking.stops(asked), _schema(asked))
+    sampling = asking.sampling(asked, logprobs, model.tokenizer.stops)
+    return Order(sampling, longest, asking.stops(asked), _schema(asked))
 
 
 def _schema(asked: ChatRequest) -> Mapping[str, Any] | None:
@@ -124,7 +126,7 @@ class Choice:
 
     def take(self, piece: Piece) -> list[dict[str, Any]]:
         """What a stream tells of a piece: choices of chunks. The last one has a finish_reason."""
-        deltas = [self._delta(part) for part in self._parts(piece)]
+        deltas = [self._delta(part) for part in parts(self._reader, piece)]
         told = [self._chunk(delta) for delta in deltas]
         if piece.logprobs:
             told = told or [self._chunk({})]
@@ -152,12 +154,6 @@ class Choice:
             answer["message"]["content"] = self._text.strip() or None
             answer["message"]["tool_calls"] = self._calls
         return answer
-
-    def _parts(self, piece: Piece) -> list[Part]:
-        if self._reader is None:
-            return [piece.text] if piece.text else []
-        last = self._reader.finish if piece.finish_reason is not None else list
-        return [*self._reader.push(piece.text), *last()]
 
     def _delta(self, part: Part) -> dict[str, Any]:
         if isinstance(part, str):

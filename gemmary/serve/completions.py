@@ -42,7 +42,9 @@ async def _complete(request: Request, asked: CompletionRequest) -> Response:
     prompts, n = _prompts(asked), asked.n or 1
     asking.refuse(len(prompts) * n > MOST_CHOICES, f"more than {MOST_CHOICES} answers at once", "n")
     asking.refuse(asked.echo and asked.logprobs is not None, "does not go together with logprobs", "echo")
-    order = Order(asking.sampling(asked, asked.logprobs), asked.max_tokens or LONGEST, asking.stops(asked))
+    sampling = asking.sampling(asked, asked.logprobs, model.tokenizer.stops)
+    order = Order(sampling, asked.max_tokens or LONGEST, asking.stops(asked))
+    order = asking.limited(request, order, asked.max_tokens)
     caller = asking.caller(request, asked.user, asked.cache_salt)
     answering = await Answering.begin(model, prompts, orders(order, n), caller)
     choices = [

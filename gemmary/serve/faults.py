@@ -19,8 +19,8 @@ from ..engine.line import QueueFullError
 from ..engine.sampling import NotFiniteError
 from ..engine.schema import SchemaError
 from ..errors import ContextFullError, GemmaryError, ImageError, MemoryBudgetError, PromptError
-from .answering import EndedError
 from .accounts import HungError, TooLongError
+from .answering import EndedError
 from .models import BusyError, UnavailableError, UnknownModelError
 from .presence import InternalError, report
 from .refusal import ANTHROPIC

@@ -1,8 +1,8 @@
 """Who may ask what. Everything is refused that is not allowed.
 
-Decided on the path alone, never on what a client calls the server. A browser that was led to a name of
-somebody else (DNS rebinding) or that sends what another page made up (cross-site requests) is refused by Host,
-Origin, Sec-Fetch-Site and Content-Type; see docs/operate.md.
+Decided on the path alone, never on what a client calls the server. A browser that was led here by a name of
+somebody else (DNS rebinding), or that sends what another page made up (cross-site requests), is refused by
+Host, Origin, Sec-Fetch-Site and Content-Type; see docs/operate.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEALTH = "/health"
 METRICS = "/metrics"
 MOST_HEADERS = 100
 HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
-JSON = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
+TYPES = re.compile(r"(application/json|image/[a-z0-9.+-]+)\s*(;.*)?", re.IGNORECASE)
 READING = ("GET", "HEAD")
 BEARER = "bearer "
 
@@ -200,11 +200,11 @@ def _address(scope: Scope) -> str:
 
 
 def _check_type(scope: Scope) -> None:
-    """What changes something is JSON: a form of another page cannot send that."""
+    """What changes something is JSON or a picture: a form of another page can send neither."""
     if scope["method"] in (*READING, "DELETE", "OPTIONS"):
         return
     kinds = values(scope, b"content-type")
-    if len(kinds) != 1 or not JSON.fullmatch(kinds[0].strip()):
+    if len(kinds) != 1 or not TYPES.fullmatch(kinds[0].strip()):
         raise TurnedAwayError(NO_JSON)
 
 

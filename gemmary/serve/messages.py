@@ -22,7 +22,7 @@ from .presence import attended
 from .schemas import calls_schema, checked
 from .shapes import AnthropicFaulty
 from .sse import EventStream, event
-from .tools import CallReader, Part
+from .tools import CallReader, Part, parts
 
 router = APIRouter(tags=["Anthropic"])
 REASONS = {"stop": "end_turn", "length": "max_tokens", "context_full": "max_tokens"}
@@ -54,6 +54,7 @@ async def _answer(request: Request, asked: MessagesRequest) -> Response:
     asking.check_queue(model)
     forced, names = _forced(asked), [tool.name for tool in asked.tools or ()]
     order = Order(_sampling(asked), asked.max_tokens, asked.stop_sequences or (), _schema(asked))
+    order = asking.limited(request, order, asked.max_tokens)
     prompt = await _prompt(request, model, asked)
     caller = asking.caller(request, asked.metadata.user_id if asked.metadata else None, asked.cache_salt)
     answering = await Answering.begin(model, [prompt], [order], caller)
@@ -133,7 +134,7 @@ class Blocks:
     def take(self, piece: Piece) -> list[dict[str, Any]]:
         """The events that tell of a piece."""
         told: list[dict[str, Any]] = []
-        for part in self._parts(piece):
+        for part in parts(self._reader, piece):
             told += self._grow(part)
         return told + (self._close() if piece.finish_reason is not None else [])
 
@@ -152,12 +153,6 @@ class Blocks:
             {**block, "input": _object(block["input"])} if block["type"] == "tool_use" else block
             for block in self.blocks
         ]
-
-    def _parts(self, piece: Piece) -> list[Part]:
-        if self._reader is None:
-            return [piece.text] if piece.text else []
-        last = self._reader.finish if piece.finish_reason is not None else list
-        return [*self._reader.push(piece.text), *last()]
 
     def _grow(self, part: Part) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []

@@ -143,7 +143,7 @@ class Both(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All of them."""
-        for metric in self._own.collect():
+        for metric in map(_without_births, self._own.collect()):
             yield metric
             name = metric.name.removeprefix(OURS)
             if not name.startswith(OURS_ALONE):
@@ -154,6 +154,12 @@ def _renamed(metric: Metric, name: str) -> Metric:
     copy = Metric(name, metric.documentation, metric.type)
     copy.samples = list(_samples(metric.samples, metric.name, name))
     return copy
+
+
+def _without_births(metric: Metric) -> Metric:
+    """Without the times at which series began, which nobody reads and which are as many as all else."""
+    metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+    return metric
 
 
 def _samples(samples: Iterable[Sample], old: str, new: str) -> Iterator[Sample]:

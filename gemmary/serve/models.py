@@ -182,7 +182,9 @@ class Models:
             raise
         except Exception as fault:
             report(fault)
-            raise UnavailableError("this model could not be loaded: the log of the server says why") from fault
+            raise UnavailableError(
+                "this model could not be loaded: the log of the server says why"
+            ) from fault
         place.since = time.time()
         log.info("loaded", extra={"model": place.name, "seconds": round(time.monotonic() - started, 2)})
         return model
@@ -194,7 +196,9 @@ class Models:
         while (held := self._held()) and held + size.total > self._memory:
             idle = [other for other in self._places.values() if _can_go(other)]
             if not idle:
-                raise UnavailableError("other models answer and take the memory: ask again when they have ended")
+                raise UnavailableError(
+                    "other models answer and take the memory: ask again when they have ended"
+                )
             await self._drop(min(idle, key=lambda other: other.used))
 
     def _held(self) -> int:
@@ -218,8 +222,11 @@ def _state(place: Place, default: bool) -> dict[str, Any]:
     if place.model is None or (scheduler := place.model.scheduler) is None:
         return state
     used, total = scheduler.pages.counts
-    memory = {"weights": place.size.weights if place.size else None,
-              "pages_used": scheduler.pages.bytes_used, "pages_total": scheduler.pages.bytes_total}  # fmt: skip
+    memory = {
+        "weights": place.size.weights if place.size else None,
+        "pages_used": scheduler.pages.bytes_used,
+        "pages_total": scheduler.pages.bytes_total,
+    }
     return state | {
         "since": int(place.since), "idle_seconds": round(time.monotonic() - place.used, 1),
         "context": place.model.context, "memory": memory, "pages": {"used": used, "total": total},

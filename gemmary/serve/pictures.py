@@ -115,10 +115,19 @@ class Pictures:
         resolve: Resolve = resolved,
         ports: Collection[int] = tuple(PORTS.values()),
         reachable: Callable[[str], bool] = public,
+        most: int = 16,
     ) -> None:
-        """`hosts`: the only ones to be asked; none: any. The others are for tests."""
+        """`hosts`: the only ones to be asked; none: any. `most`: in a request. The others are for tests."""
+        self._most = most
         self._allowed, self._hosts, self._ports = allowed, frozenset(hosts), frozenset(ports)
         self._resolve, self._reachable = resolve, reachable
+
+    def check_count(self, count: int) -> None:
+        """PromptError for more pictures than a request may have."""
+        if count > self._most:
+            raise PromptError(
+                f"messages: {count:,} pictures, and this server takes {self._most:,} in a request"
+            )
 
     async def fetch(self, url: str) -> bytes:
         """The bytes behind a URL. RemoteError, with a sentence that does not tell what is there."""

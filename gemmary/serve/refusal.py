@@ -11,7 +11,7 @@ from typing import Any
 from .asgi import Receive, Scope, Send, has_body
 
 Header = tuple[bytes, bytes]
-LINGER = 2.0  # seconds in which what a refused client still sends is thrown away
+LINGER = 1.0  # seconds in which what a refused client still sends is thrown away
 ANTHROPIC = "/v1/messages"
 KINDS = {
     401: "authentication_error",

@@ -129,8 +129,8 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as fault:
         why = fault.strerror or str(fault)
         raise PortError(
-            f"{settings.host} port {settings.port} cannot be listened on ({why.lower()}): end what uses it, or "
-            "take another with --port"
+            f"{settings.host} port {settings.port} cannot be listened on ({why.lower()}): end what uses "
+            "it, or take another with --port"
         ) from None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -36,57 +36,80 @@ class SettingsError(GemmaryError, ValueError):
 class Settings(BaseSettings):
     """Settings of the server."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    models: Many = Field((), description="Models to serve: files, folders or Hugging Face ids.")
-    config: Path | None = Field(None, description="Read settings from this TOML file.")
-    default: str | None = Field(None, description="Who answers where no model is named; the first if not said.")
+    models: Many = Field(default=(), description="Models to serve: files, folders or Hugging Face ids.")
+    config: Path | None = Field(default=None, description="Read settings from this TOML file.")
+    default: str | None = Field(
+        default=None, description="Who answers where no model is named; the first if not said."
+    )
     memory: float | None = Field(
-        None, gt=0, description="Gigabytes that loaded models may take; the machine's if not said."
+        default=None, gt=0, description="Gigabytes that loaded models may take; the machine's if not said."
     )
-    context: int | None = Field(None, ge=1, description="Tokens of prompt and answer together.")
+    context: int | None = Field(default=None, ge=1, description="Tokens of prompt and answer together.")
     mmproj: Path | None = Field(
-        None, description="The picture half of a GGUF model; the one beside it if not said."
+        default=None, description="The picture half of a GGUF model; the one beside it if not said."
     )
-    threads: int | None = Field(None, ge=1, description="Cores to use; all if not said.")
+    threads: int | None = Field(default=None, ge=1, description="Cores to use; all if not said.")
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    hosts: Many = Field((), description="A name that browsers may call this server by; may be repeated.")
-    origins: Many = Field((), description="A web page's origin that may ask, as https://a.b; may be repeated.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    hosts: Many = Field(
+        default=(), description="A name that browsers may call this server by; may be repeated."
+    )
+    origins: Many = Field(
+        default=(), description="A web page's origin that may ask, as https://a.b; may be repeated."
+    )
 
     api_key: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Ask for this key; may be repeated. Others on this machine see flags: take a file."
+        default=(),
+        description="Ask for this key; may be repeated. Others on this machine see flags: take a file.",
     )
-    api_key_file: Path | None = Field(None, description="Ask for one of the keys in this file, one a line.")
-    no_key: bool = Field(False, description="Listen beyond this machine without a key.")
+    api_key_file: Path | None = Field(
+        default=None, description="Ask for one of the keys in this file, one a line."
+    )
+    no_key: bool = Field(default=False, description="Listen beyond this machine without a key.")
     requests_per_key: int | None = Field(
-        None, ge=1, description="Requests that a key, or without keys an address, may have at once."
+        default=None, ge=1, description="Requests that a key, or without keys an address, may have at once."
     )
 
-    streams: int = Field(8, ge=1, le=256, description="Answers that are written together.")
-    queue: int = Field(64, ge=0, le=65536, description="Requests that may wait.")
-    connections: int = Field(4096, ge=1, description="Connections that may be open.")
-    max_tokens: int | None = Field(None, ge=1, description="Longest answer that may be asked for.")
-    max_pictures: int = Field(16, ge=0, description="Pictures in a request.")
-    max_body: int = Field(32 * MIB, ge=1024, description="Bytes of a request.")
-    body_memory: int = Field(512 * MIB, ge=1024, description="Bytes of all requests that are worked on.")
-    remote_pictures: bool = Field(False, description="Fetch pictures that a message names by a URL.")
+    streams: int = Field(default=8, ge=1, le=256, description="Answers that are written together.")
+    queue: int = Field(default=64, ge=0, le=65536, description="Requests that may wait.")
+    connections: int = Field(default=4096, ge=1, description="Connections that may be open.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Longest answer that may be asked for.")
+    max_pictures: int = Field(default=16, ge=0, description="Pictures in a request.")
+    max_body: int = Field(default=32 * MIB, ge=1024, description="Bytes of a request.")
+    body_memory: int = Field(
+        default=512 * MIB, ge=1024, description="Bytes of all requests that are worked on."
+    )
+    remote_pictures: bool = Field(default=False, description="Fetch pictures that a message names by a URL.")
     remote_hosts: Annotated[frozenset[str], NoDecode] = Field(
-        frozenset(), description="Fetch from this host only; may be repeated. None: any."
+        default=frozenset(), description="Fetch from this host only; may be repeated. None: any."
     )
 
-    header_time: float = Field(10.0, gt=0, description="Seconds for the headers of a request.")
-    body_time: float = Field(30.0, gt=0, description="Seconds for its body, and one more for each 16 KiB.")
-    answer_time: float = Field(3600.0, gt=0, description="Seconds for an answer.")
-    idle: float = Field(65.0, gt=0, description="Seconds that a connection may do nothing.")
-    keep_alive: float = Field(15.0, gt=0, description="Seconds of silence before a comment is sent.")
-    stall: float = Field(60.0, gt=0, description="Seconds that a client may take no data before it is left.")
-    drain: float = Field(30.0, ge=0, description="Seconds that answers have to end when the server stops.")
-    hang: float = Field(120.0, gt=0, description="Seconds after which a step that does not end is a fault.")
+    header_time: float = Field(default=10.0, gt=0, description="Seconds for the headers of a request.")
+    body_time: float = Field(
+        default=30.0, gt=0, description="Seconds for its body, and one more for each 16 KiB."
+    )
+    answer_time: float = Field(default=3600.0, gt=0, description="Seconds for an answer.")
+    idle: float = Field(default=65.0, gt=0, description="Seconds that a connection may do nothing.")
+    keep_alive: float = Field(default=15.0, gt=0, description="Seconds of silence before a comment is sent.")
+    stall: float = Field(
+        default=60.0, gt=0, description="Seconds that a client may take no data before it is left."
+    )
+    drain: float = Field(
+        default=30.0, ge=0, description="Seconds that answers have to end when the server stops."
+    )
+    hang: float = Field(
+        default=120.0, gt=0, description="Seconds after which a step that does not end is a fault."
+    )
 
-    log: Literal["plain", "json"] = Field("plain", description="Lines of the log: plain, or json.")
-    access_log: bool = Field(True, description="A line for each request.")
+    history: Path | None = Field(
+        default=None, description="The file of the web chat's conversations; one of your own if not said."
+    )
+    no_history: bool = Field(default=False, description="Keep no conversations.")
+    log: Literal["plain", "json"] = Field(default="plain", description="Lines of the log: plain, or json.")
+    access_log: bool = Field(default=True, description="A line for each request.")
 
     @field_validator(
         "models", "hosts", "origins", "api_key", "remote_hosts", mode="before", json_schema_input_type=Any
@@ -94,7 +117,9 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         """The environment has one string for several values."""
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("api_key")
     @classmethod
@@ -159,7 +184,8 @@ class TomlFile(PydanticBaseSettingsSource):
         field = self.settings_cls.model_fields.get(name)
         if field is None or name == "config":
             raise SettingsError(f"{self._path}: {_unknown(name)}")
-        kind: TypeAdapter[Any] = TypeAdapter(field.annotation)
+        bounded: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        kind: TypeAdapter[Any] = TypeAdapter(bounded, config=ConfigDict(allow_inf_nan=False))
         try:
             kind.validate_json(json.dumps(value, default=str), strict=True)
         except ValidationError as fault:
@@ -183,7 +209,8 @@ def read(flags: Mapping[str, Any] | None = None) -> Settings:
 
 def check(settings: Settings) -> None:
     """SettingsError where settings do not go together."""
-    if not (settings.loopback or settings.keys or settings.no_key):
+    keys = settings.keys
+    if not (settings.loopback or keys or settings.no_key):
         raise SettingsError(
             f"host {settings.host} lets other machines ask: say who may with --api-key-file FILE, or let "
             "everybody with --no-key"
@@ -202,7 +229,8 @@ def _keys_in(path: Path | None) -> list[str]:
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys or any(not KEY.fullmatch(key) for key in keys):
         raise SettingsError(
-            f"api_key_file: {path} must have a key on each line: 8 to 512 letters, digits and signs, no blanks"
+            f"api_key_file: {path} must have a key on each line: 8 to 512 letters, digits and signs, "
+            "no blanks"
         )
     return keys
 

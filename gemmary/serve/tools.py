@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..engine.reply import Piece
 from ..inputs.tools import MAX_CALLS_TEXT, parse_tool_calls
 
 HEAD = re.compile(
@@ -179,6 +180,13 @@ class CallReader:
     def _show(self, count: int) -> list[Part]:
         shown, self._held = self._held[:count], self._held[count:]
         return [shown] if shown else []
+
+
+def parts(reader: CallReader | None, piece: Piece) -> list[Part]:
+    """What a piece of an answer makes certain; without a reader, all of it is text."""
+    if reader is None:
+        return [piece.text] if piece.text else []
+    return [*reader.push(piece.text), *(reader.finish() if piece.finish_reason is not None else ())]
 
 
 def _name(quoted: str) -> str | None:

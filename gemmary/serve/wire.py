@@ -186,6 +186,9 @@ class StreamOptions(Strict):
 
     include_usage: bool | None = None
     include_obfuscation: Annotated[bool | None, Field(description="No effect.")] = None
+    continuous_usage_stats: Annotated[
+        bool | None, Field(description="No effect: usage comes once, at the end.")
+    ] = None
 
 
 class Harmless(Strict):
@@ -232,6 +235,9 @@ class Asked(Harmless):
     cache_salt: Annotated[
         str | None,
         Field(max_length=256, description="Prompts share what is remembered of them under one salt only."),
+    ] = None
+    ignore_eos: Annotated[
+        bool | None, Field(description="The model may not end the answer: for tools that measure.")
     ] = None
     return_progress: Annotated[
         bool | None, Field(description="Stream how much of the prompt is read, as prompt_progress.")

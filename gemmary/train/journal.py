@@ -109,6 +109,24 @@ class Journal:
             print(f"Report: {path}", file=sys.stderr)
 
 
+class NoJournal:
+    """What processes that do not lead write: nothing."""
+
+    def __enter__(self) -> NoJournal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def write(self, record: log.Record) -> None:
+        """Say nothing."""
+
+    def back(self, step: int, why: str) -> None:
+        """Say nothing."""
+
+
 def _cut(path: Path, step: int) -> log.Log:
     """Drop what the log says of steps after `step`; what is left."""
     kept = log.read(path).until(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,21 @@ from typing import Any
 import torch
 
 from ..errors import GemmaryError
-from . import checkpoint, snapshot
+from . import checkpoint, sharded_checkpoint, snapshot
 from .about import about
+from .clipping import clip
+from .company import Company
 from .ema import Average
 from .gradients import Gradients, gradients_for
+from .heap import tidy
 from .interrupt import Interrupt
-from .journal import Journal
+from .journal import Journal, NoJournal
 from .layers import prepared
 from .lock import locked
 from .optimizer import Learning, optimizers, update
 from .sampling import Distillation
+from .sharded import ShardedGradients
+from .sharded_checkpoint import ShardedWriter
 from .spike import SpikeGuard, Spikes
 from .task import Task
 from .writer import Writer
@@ -68,12 +74,21 @@ class Plan:
 class Trainer:
     """A task in training. `folder` gets log.jsonl and checkpoints; a run that was cut goes on exactly.
 
-    `gradients`: how they are made; by default as suits the device that the parameters are on.
+    `gradients`: how they are made; by default as suits the device that the parameters are on, and sharded
+    over the processes of `company` where there are several.
     """
 
-    def __init__(self, task: Task, plan: Plan, folder: Path, gradients: Gradients | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        folder: Path,
+        gradients: Gradients | None = None,
+        company: Company | None = None,
+    ) -> None:
         self.task, self.plan, self.folder = task, plan, folder
-        self.gradients = gradients or gradients_for(task, plan.workers)
+        self.company = company or Company()
+        self.gradients = gradients or _gradients(task, plan, self.company)  # shards come before optimizers
         self.optimizers = optimizers(task.module, plan.learning)
         self.parameters = list(task.module.parameters())
         self.average = Average(task.module, plan.ema)
@@ -90,11 +105,11 @@ class Trainer:
         GemmaryError: the folder is another run's, in use, damaged or full. DivergedError: the loss is not
         finite, or too high, and stepping back does not help or is not planned.
         """
-        with locked(self.folder), self._writer() as writer:
+        with locked(self.folder) if self.company.lead else nullcontext(), self._writer() as writer:
             self._resume(writer)
             with (
                 prepared(self.task.layers, self.plan.recompute, self.plan.fuse),
-                Journal(self.folder, self.step, self.plan.steps, self.about) as journal,
+                self._journal() as journal,
                 self.gradients,
                 Interrupt() as interrupt,
             ):
@@ -112,24 +127,34 @@ class Trainer:
         return self.average.weights()
 
     def _unfinished(self, interrupt: Interrupt) -> bool:
-        return self.step < self.plan.steps and not interrupt.asked
+        """Processes stop at the same step. LostWorkerError: one is gone."""
+        self.company.meet()
+        return self.step < self.plan.steps and not self.company.any(interrupt.asked)
 
-    def _go_on(self, writer: Writer, journal: Journal, interrupt: Interrupt) -> None:
+    def _go_on(
+        self, writer: Writer | ShardedWriter, journal: Journal | NoJournal, interrupt: Interrupt
+    ) -> None:
         while self._unfinished(interrupt):
             journal.write(self._advance())
             if self.step % self.plan.checkpoint_every == 0:
                 self._save(writer)
 
+    def _journal(self) -> Journal | NoJournal:
+        if not self.company.lead:
+            return NoJournal()
+        return Journal(self.folder, self.step, self.plan.steps, self.about)
+
     def _advance(self) -> dict[str, Any]:
         """One update. Every token counts the same, however the step is cut into micro-batches."""
         sums = self.gradients.accumulate(self.task.parts(self.step + self.guard.leap))
         loss = sums.loss / sums.weight if sums.weight else math.nan
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip))
+        norm = clip(self.parameters, self.plan.clip)
         rate = self.plan.learning.rate(self.step, self.plan.steps)
         if self._sound(loss, norm):
             update(self.optimizers, rate)
             self.average.update(self.step)
         self.step += 1
+        tidy(self.step)
         note, self.note = self.note, {}
         return {"step": self.step, "loss": loss, "norm": norm, "rate": rate, "tokens": sums.tokens, **note}
 
@@ -145,7 +170,7 @@ class Trainer:
             )
         return finite
 
-    def _step_back(self, writer: Writer, trouble: DivergedError) -> tuple[int, str]:
+    def _step_back(self, writer: Writer | ShardedWriter, trouble: DivergedError) -> tuple[int, str]:
         """Go on from an earlier checkpoint with data that comes after the bad steps, or raise `trouble`.
 
         The checkpoint's step, and why.
@@ -154,29 +179,38 @@ class Trainer:
         target = self.guard.target(self.step, self.plan.checkpoint_every)
         if target is None:
             raise trouble
-        found = checkpoint.load_latest(self.folder, upto=max(target, checkpoint.oldest(self.folder)))
+        found = self._load(max(target, checkpoint.oldest(self.folder)))
         if found is None:
             raise trouble
-        checkpoint.drop_after(self.folder, found.step)
+        if self.company.lead:
+            checkpoint.drop_after(self.folder, found.step)
         why = str(trouble).removesuffix(f"; {ADVICE}")
         said = self.guard.step_back(self.step, found.step, found.state, why)
-        print(said[-1], file=sys.stderr)
+        if self.company.lead:
+            print(said[-1], file=sys.stderr)
         self.note = {"stepped_back": said}
         self._restore(found)
         return found.step, said[-1]
 
-    def _writer(self) -> Writer:
+    def _writer(self) -> Writer | ShardedWriter:
         plan = self.plan
         keep = max(plan.keep, plan.spikes.kept(plan.checkpoint_every) if plan.spikes else 0)
+        if self.company.size > 1:
+            return ShardedWriter(self.folder, keep, plan.checkpoint_every, plan.background, self.company)
         return Writer(self.folder, keep, plan.checkpoint_every, plan.background)
 
-    def _save(self, writer: Writer) -> None:
+    def _load(self, upto: float = math.inf) -> checkpoint.Checkpoint | None:
+        if self.company.size > 1:
+            return sharded_checkpoint.load_latest(self.folder, self.task.module, self.company, upto=upto)
+        return checkpoint.load_latest(self.folder, upto=upto)
+
+    def _save(self, writer: Writer | ShardedWriter) -> None:
         state = {"skipped": self.skipped, **self.guard.state(), **self.identity}
         tensors = snapshot.take(self.task.module, self.optimizers, self.average)
         writer.save(checkpoint.Checkpoint(self.step, tensors, state))
 
-    def _resume(self, writer: Writer) -> None:
-        found = checkpoint.load_latest(self.folder)
+    def _resume(self, writer: Writer | ShardedWriter) -> None:
+        found = self._load()
         if found is not None:
             self._check_same(found)
             self._restore(found)
@@ -194,6 +228,12 @@ class Trainer:
     def _restore(self, found: checkpoint.Checkpoint) -> None:
         snapshot.restore(self.task.module, self.optimizers, self.average, found.tensors)
         self.step, self.skipped = found.step, found.state["skipped"]
+
+
+def _gradients(task: Task, plan: Plan, company: Company) -> Gradients:
+    if company.size > 1:
+        return ShardedGradients(task, company, plan.low)
+    return gradients_for(task, plan.workers)
 
 
 def _lasting(plan: Plan) -> dict[str, Any]:

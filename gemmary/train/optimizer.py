@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .muon import Muon
+
 Optimizer = torch.optim.Optimizer
 
 
@@ -45,7 +47,7 @@ def optimizers(model: torch.nn.Module, learning: Learning) -> tuple[Optimizer, .
     adamw = torch.optim.AdamW(others, betas=learning.betas, eps=1e-10, weight_decay=0.0, fused=True)
     found: tuple[Optimizer, ...] = (adamw,)
     if learning.muon:
-        muon = torch.optim.Muon(matrices, weight_decay=learning.decay, adjust_lr_fn="match_rms_adamw")
+        muon = Muon(matrices, weight_decay=learning.decay)
         found = (muon, adamw)
     else:
         adamw.add_param_group({"params": matrices, "weight_decay": learning.decay})

@@ -55,6 +55,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def row(self) -> int:
+        """Tokens of a row."""
+        return self.ids.shape[1]
+
     def take(self, numbers: Ints | slice) -> Rows:
         """Some of the rows."""
         here = self._numbers()[numbers]

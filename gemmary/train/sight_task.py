@@ -84,6 +84,11 @@ class SightTask:
         return self.model
 
     @property
+    def root(self) -> nn.Module:
+        """The same: its forward pass is the loss."""
+        return self.model
+
+    @property
     def layers(self) -> list[nn.Module]:
         """Those of the decoder, and of the tower where it learns."""
         eyes = self.model.eyes

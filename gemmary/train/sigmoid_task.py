@@ -154,6 +154,11 @@ class SigmoidTask:
         return self.model
 
     @property
+    def root(self) -> nn.Module:
+        """The same: its forward pass is the loss."""
+        return self.model
+
+    @property
     def layers(self) -> list[nn.Module]:
         """Those of tower and text encoder."""
         return [*self.model.tower.layers, *self.model.texts.decoder.layers]

@@ -25,6 +25,11 @@ class Task(Protocol):
         ...
 
     @property
+    def root(self) -> nn.Module:
+        """The module that `loss` calls; it holds `module`. Sharded, its own parameters are whole inside."""
+        ...
+
+    @property
     def layers(self) -> Sequence[nn.Module]:
         """Those of its modules that are compiled, recomputed and sharded one by one."""
         ...

@@ -16,18 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from .data.rows import PackedShards
 from .packing import Rows
 from .sampling import Distillation, Sampled
 from .target_shard import COUNTS, KINDS, Array, Entries, Shard, TargetsError, open_shard, write_shard
 from .teacher import OnlineTeacher
 
 TOKENS = 1 << 16  # of a file
+Data = Rows | PackedShards
 
 
 def write_targets(
     folder: Path,
     teacher: OnlineTeacher,
-    data: Rows,
+    data: Data,
     tokens: int = TOKENS,
     warn: Callable[[str], None] | None = None,
 ) -> None:
@@ -41,7 +43,7 @@ def write_targets(
         raise ValueError(f"counts are kept in a byte: at most {COUNTS} draws, not {how.draws}")
     report = warn or (lambda text: print(text, file=sys.stderr))
     folder.mkdir(parents=True, exist_ok=True)
-    size = max(1, tokens // data.ids.shape[1])
+    size = max(1, tokens // data.row)
     common = {**_origin(how, data), "vocabulary": teacher.vocabulary, "teacher": teacher.digest, "size": size}
     for number, first in enumerate(range(0, len(data), size)):
         path = _path(folder, number)
@@ -51,10 +53,10 @@ def write_targets(
         write_shard(path, {**common, "number": number}, _drawn(teacher, part))
 
 
-def _origin(how: Distillation, data: Rows) -> dict[str, Any]:
+def _origin(how: Distillation, data: Data) -> dict[str, Any]:
     """What decides on targets beside the teacher. How much they count (`share`) does not."""
     drawn = {name: value for name, value in asdict(how).items() if name != "share"}
-    return {**drawn, "data": data.digest, "rows": len(data), "row": data.ids.shape[1]}
+    return {**drawn, "data": data.digest, "rows": len(data), "row": data.row}
 
 
 def _path(folder: Path, number: int) -> Path:
@@ -106,7 +108,7 @@ class CachedTeacher:
     TargetsError: a file is missing or damaged (each is verified when it is first used), or made otherwise.
     """
 
-    def __init__(self, folder: Path, how: Distillation, data: Rows) -> None:
+    def __init__(self, folder: Path, how: Distillation, data: Data) -> None:
         self.how = how
         self._folder, self._wanted = folder, _origin(how, data)
         self._open: dict[int, Shard] = {}
@@ -116,7 +118,7 @@ class CachedTeacher:
             raise TargetsError(folder, f"{len(missing)} files are missing, {missing[0]} the first")
         self._wanted |= {name: header[name] for name in ("vocabulary", "teacher", "size")}
         self.vocabulary = int(header["vocabulary"])
-        self._tokens = int(header["size"]) * data.ids.shape[1]
+        self._tokens = int(header["size"]) * data.row
 
     def _paths(self, size: int) -> list[Path]:
         return [_path(self._folder, n) for n in range(-(-int(self._wanted["rows"]) // size))]

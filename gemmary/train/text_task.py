@@ -48,6 +48,11 @@ class TextTask:
         return self.model
 
     @property
+    def root(self) -> nn.Module:
+        """Decoder and loss."""
+        return self.objective
+
+    @property
     def layers(self) -> Sequence[nn.Module]:
         """Those of the decoder."""
         return list(self.model.layers)

@@ -76,7 +76,7 @@ def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:
     from ..model.modules import TextModule
 
     model = TextModule(checkpoint.config, ops, checkpoint.embed_scale)
-    model.load_arrays({name: _stored(checkpoint, name) for name in checkpoint.tensors})
+    model.load_arrays({name: stored_text(checkpoint, name) for name in checkpoint.tensors})
     return model
 
 
@@ -132,7 +132,7 @@ def module_tower(vision: VisionCheckpoint, ops: Any) -> TowerModule:
     return tower
 
 
-def _stored(checkpoint: Checkpoint, name: str) -> np.ndarray:
+def stored_text(checkpoint: Checkpoint, name: str) -> np.ndarray:
     """Values as a module stores them: norms without their 1."""
     tensor = checkpoint.tensors[name]
     values = np.array(tensor.values(), np.float32)

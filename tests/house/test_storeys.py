@@ -27,6 +27,7 @@ ORDER = (
     ("serve",),
     ("recipes",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {storey: rank for rank, storeys in enumerate(ORDER) for storey in storeys}
 APART = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.nn.attention import flex_attention
 
 from gemmary.ops.banded import Banded
@@ -152,7 +153,7 @@ def test_flex_attention_is_the_mask_in_value_and_gradient(
 
 @pytest.mark.long
 def test_other_documents_compile_nothing_new() -> None:
-    way, compiled = Flex(fuse=False), torch._dynamo.testing.CompileCounter()
+    way, compiled = Flex(fuse=False), CompileCounter()
 
     @torch.compile(backend=compiled, dynamic=False, fullgraph=True)
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: object) -> torch.Tensor:

@@ -45,7 +45,7 @@ def sent(url: str, body: dict[str, Any]) -> socket.socket:
     connection = socket.create_connection((place.hostname, place.port or 80))
     lines = (
         f"POST {PATH} HTTP/1.1",
-        "Host: 127.0.0.1",
+        "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {len(data)}",
     )
@@ -171,7 +171,9 @@ def test_a_fault_ends_one_answer(
 def test_a_full_queue_says_when_to_come_again(
     url: str, bundled: gemmary.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundled.scheduler._line, "_limit", 0)  # type: ignore[union-attr]
+    scheduler = bundled.scheduler
+    assert scheduler is not None
+    monkeypatch.setattr(scheduler._line, "_limit", -scheduler.streams)  # no place is left either
     answer = httpx.post(f"{url}{PATH}", json={"messages": ASK, "stream": True}, timeout=60)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
     assert answer.json()["error"]["code"] == "queue_full"

@@ -33,6 +33,7 @@ WRONG: dict[str, list[Any]] = {
     "stream_options": [{"usage": True}],
     "user": [5, "x" * 300],
     "cache_salt": [["x"], "\ud800" * 300],
+    "ignore_eos": [1, "true"],
     "tiles": [1, 9],
     "pan_and_scan": [1],
     "model": ["", 5],

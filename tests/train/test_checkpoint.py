@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gemmary.train import checkpoint, snapshot
+from gemmary.train import checkpoint, snapshot, tensor_files
 from gemmary.train.checkpoint import Checkpoint, CheckpointError, load_latest, save
 from gemmary.train.ema import Average
 from gemmary.train.optimizer import Learning, optimizers
@@ -122,7 +122,7 @@ def test_failure_while_writing_leaves_the_last_good_one(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as broken:
-        owner = {"save_file": checkpoint, "fsync": os}.get(call, Path)
+        owner = {"save_file": tensor_files, "fsync": os}.get(call, Path)
         broken.setattr(owner, call, full)
         with pytest.raises(CheckpointError, match="free some disk space"):
             save(tmp_path, made(2))

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from gemmary.errors import GemmaryError
-from gemmary.train import checkpoint
+from gemmary.train import tensor_files
 from gemmary.train.checkpoint import load_latest
 from gemmary.train.loop import DivergedError, Trainer
 from gemmary.train.loss import mean_loss
@@ -134,7 +134,7 @@ def test_a_run_goes_on_after_a_disk_that_says_it_is_full(
     def full(trainer: Trainer) -> Iterator[None]:
         def from_here(lesson: Lesson) -> Lesson:
             if trainer.step == 10:
-                patch.setattr(checkpoint, "save_file", no_room)
+                patch.setattr(tensor_files, "save_file", no_room)
             return lesson
 
         with monkeypatch.context() as patch:

@@ -14,6 +14,8 @@ TITLES = {
     "teacher": "Whether a large teacher teaches better than a small one",
     "distill": "What learning from a teacher's sampled logits is worth",
     "rope": "What rescaling the positions of global layers does to long texts",
+    "resolution": "What a tower loses when it sees pictures in fewer pixels",
+    "scan": "What pan & scan adds on long pictures",
 }
 
 
@@ -29,8 +31,10 @@ def find(name: str, data: Path, folder: Path, quick: bool = False) -> Study:
         from . import kv
 
         return kv.study(TITLES[name], quick)
-    from . import distill, ratio, rope, teacher, window
+    from . import distill, ratio, resolution, rope, scan, teacher, window
     from .lab import QUICK, Lab, Scale
 
-    trained = {module.NAME: module.study for module in (ratio, window, teacher, distill, rope)}
+    trained = {
+        module.NAME: module.study for module in (ratio, window, teacher, distill, rope, resolution, scan)
+    }
     return trained[name](Lab(data, folder, QUICK if quick else Scale()), TITLES[name], quick)

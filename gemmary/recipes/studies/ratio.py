@@ -10,7 +10,6 @@ from .study import Findings, Points, Runs, Study, table
 
 NAME = "ratio"
 RATIOS = {"1:1": 2, "3:1": 4, "5:1": 6, "7:1": 8}  # every how manieth layer is global
-USUAL = "5:1"
 THEIRS = (
     "Figure 3, read off: at 2B, against 1:1, perplexity changes by a little above 0 at 3:1, about -0.02 "
     'at 5:1 and about +0.03 at 7:1, on an axis of ±0.1; at 9B all are slightly below 0. "We observe '

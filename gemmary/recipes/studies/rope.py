@@ -105,15 +105,19 @@ def find(runs: Runs, stages: Stages) -> Findings:
 def _said(runs: Runs, names: list[str], stages: Stages) -> list[str]:
     within = next(name for name in names if name.endswith(f"-{stages.row}"))
     last = names[-1]
+
+    def against(variant: str, reference: str) -> str:
+        ends = (f"at {name} {runs.effect(variant, reference, name).said(4)}" for name in (within, last))
+        return ", ".join(ends)
+
     return [
-        f"Before, positions {last} against {within}, in nats a token: {_grown(runs, BEFORE, last, within)}.",
-        f"Rescaled and trained, at {last}: {runs.effect(TRAINED, BEFORE, last).said()} against before, "
-        f"{runs.effect(TRAINED, CONTROL, last).said()} against the same training without rescaling; at "
-        f"{within}: {runs.effect(TRAINED, BEFORE, within).said()} and "
-        f"{runs.effect(TRAINED, CONTROL, within).said()}.",
-        f"Rescaling alone, without training, at {within}: {runs.effect(RESCALED, BEFORE, within).said()}.",
+        "In nats a token: "
+        f"short context only, positions {last} against {within}: {_grown(runs, BEFORE, last, within)};",
+        f"rescaling against none, both trained on long rows: {against(TRAINED, CONTROL)};",
+        f"rescaling alone, without training, against none: {against(RESCALED, BEFORE)};",
+        f"rescaled and trained, against short context only: {against(TRAINED, BEFORE)}.",
     ]
 
 
 def _grown(runs: Runs, variant: str, last: str, within: str) -> str:
-    return effect(runs.values(variant, last), runs.values(variant, within)).said()
+    return effect(runs.values(variant, last), runs.values(variant, within)).said(4)

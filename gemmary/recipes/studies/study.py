@@ -96,12 +96,7 @@ class Study:
         path = folder / "runs" / f"{_file_name(variant)}-{seed}.json"
         settings = json.loads(json.dumps(dict(self.settings)))
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.pop("settings") != settings:
-                raise GemmaryError(
-                    f"{path} is a run of other settings: remove {folder}, or name another folder"
-                )
-            return Run(**found)
+            return _kept(path, settings)
         tell(f"{self.name}: {variant}, seed {seed}")
         start = time.monotonic()
         points = self.measure(variant, seed)
@@ -110,6 +105,19 @@ class Study:
         with replacing(path) as file:
             file.write(json.dumps({**asdict(run), "settings": settings}, indent=1).encode())
         return run
+
+
+def _kept(path: Path, settings: dict[str, Any]) -> Run:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        kept, run = found.pop("settings"), Run(**found)
+    except (ValueError, TypeError, AttributeError, KeyError) as fault:
+        raise GemmaryError(f"{path} is no run of a study: remove it, and it is run again") from fault
+    if kept != settings:
+        raise GemmaryError(
+            f"{path} is a run of other settings: remove {path.parent}, or name another folder with --work"
+        )
+    return run
 
 
 def _file_name(variant: str) -> str:

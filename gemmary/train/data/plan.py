@@ -5,17 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ...errors import GemmaryError
-
-
-class PlanError(GemmaryError, ValueError):
-    """The plan cannot be followed; the message says which line of it and what to write instead."""
+from ..tables import PlanError, Table, read_toml, settable
 
 
 @dataclass(frozen=True)
@@ -87,36 +80,19 @@ class DataPlan:
 
 def read_plan(path: Path) -> DataPlan:
     """The plan in a TOML file: the fields of `DataPlan`, and one [[source]] for each `Source`. PlanError."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # TOML, or UTF-8
-        raise PlanError(f"{path}: is not TOML: {error}") from error
-    given = table.pop("source", [])
-    if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
-        raise PlanError(f"{path}: sources are written as [[source]] with lines of name and paths")
-    sources = tuple(Source(**_typed(path, Source, entry)) for entry in given)
-    return DataPlan(**_typed(path, DataPlan, table), sources=sources)
+    table = read_toml(path)
+    table.only([*settable(DataPlan), "source"])
+    return data_plan(table)
 
 
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,), "str | None": (str,),
-    "int | None": (int,), "int | str": (int, str), "tuple[str, ...]": (list,),
-}  # fmt: skip
+def data_plan(table: Table) -> DataPlan:
+    """The plan in a table; keys that are not its own are left alone. PlanError."""
+    sources = tuple(_source(entry) for entry in table.tables("source"))
+    return table.make(DataPlan, **table.settings(DataPlan), sources=sources)
 
 
-def _typed(path: Path, kind: type[DataPlan] | type[Source], entry: dict[str, Any]) -> dict[str, Any]:
-    """The values of a table, checked by the fields of `kind`."""
-    known = {f.name: f for f in fields(kind) if f.init and str(f.type) in _KINDS}
-    for name, value in entry.items():
-        if name not in known:
-            raise PlanError(f"{path}: {name!r} is not known; there are {', '.join(known)}")
-        wanted = _KINDS[str(known[name].type)]
-        fits = isinstance(value, wanted) and (isinstance(value, bool) == (wanted == (bool,)))
-        if not fits or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
-            raise PlanError(f"{path}: {name} must be {known[name].type}, not {value!r}")
-    required = {"name", "paths"} if kind is Source else set()
-    if missing := sorted(required - set(entry)):
-        raise PlanError(f"{path}: a [[source]] has no {missing[0]}")
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
+def _source(entry: Table) -> Source:
+    entry.only(settable(Source))
+    for key in ("name", "paths"):
+        entry.required(key)
+    return entry.make(Source, **entry.settings(Source))

@@ -18,6 +18,7 @@ import numpy as np
 from ...errors import GemmaryError
 from ...inputs.tokenizer import Tokenizer
 from ...weights.atomic import replacing_folder
+from ..tables import PlanError
 from ..vocabulary import train_vocabulary
 from .cleaning import clean, fault
 from .contamination import Evaluation, evaluation_texts
@@ -25,7 +26,7 @@ from .density import embedding
 from .duplicates import exact_duplicates, near_duplicates
 from .mixture import Numbers, draw
 from .page import page
-from .plan import DataPlan, PlanError, Source
+from .plan import DataPlan, Source
 from .reasons import Reason
 from .report import Report, SourceCount
 from .shards import ShardWriter

@@ -28,7 +28,7 @@ class PackedShards:
     """
 
     def __init__(self, shards: Shards, row: int) -> None:
-        self._shards, self._row = shards, row
+        self._shards, self.row = shards, row
         self._packed = [fit(np.diff(shard.starts).tolist(), row) for shard in shards.shards]
         self._ends = np.cumsum([len(packed) for packed in self._packed])
         for shard in shards.shards:
@@ -38,14 +38,19 @@ class PackedShards:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     @property
+    def tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self._shards.manifest["tokens"])
+
+    @property
     def digest(self) -> str:
         """Of what the shards hold and how it is packed: a run goes on only with what it began with."""
-        return hashlib.sha256(f"{self._shards.digest} {self._row}".encode()).hexdigest()
+        return hashlib.sha256(f"{self._shards.digest} {self.row}".encode()).hexdigest()
 
     def take(self, numbers: Ints | slice) -> Rows:
         """Some of the rows."""
         chosen = np.arange(len(self), dtype=np.int32)[numbers]
-        shape = (len(chosen), self._row)
+        shape = (len(chosen), self.row)
         ids, document = np.full(shape, PAD, np.int32), np.full(shape, -1, np.int32)
         pos, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         seen = np.full(shape, -1, np.int32)
@@ -59,7 +64,7 @@ class PackedShards:
                 pos[r, at:end] = np.arange(len(tokens))
                 weights[r, at : end - 1] = self._counts(tokens[1:])
                 at = end
-            pos[r, at:] = np.arange(self._row - at)
+            pos[r, at:] = np.arange(self.row - at)
         for r, column, picture in self.pictures(chosen):
             soft = ids[r] == ids[r, column]
             seen[r, column : column + _run(soft[column:])] = picture

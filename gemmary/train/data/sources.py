@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ...errors import GemmaryError, ImageError
+from ..tables import PlanError
 from .pictures import picture_digest
-from .plan import PlanError, Source
+from .plan import Source
 from .reasons import Reason
 
 TEXT = {".txt", ".text", ".md", ".rst", ""}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gemmary.errors import GemmaryError
+from gemmary.recipes.pictures.fonts import FontError
 from gemmary.recipes.studies import catalogue, page
 from gemmary.recipes.studies.figure import Figure, Point, Series
 from gemmary.recipes.studies.study import Findings, Points, Runs, Study
@@ -63,6 +64,16 @@ def test_runs_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
         study(Bench(), steps=2).runs(tmp_path, 2, silent, "abc")
 
 
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    study(Bench()).runs(tmp_path, 2, silent, "abc")
+    path = next((tmp_path / "runs").iterdir())
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    for damaged in ("{", "[]", json.dumps({n: v for n, v in whole.items() if n != "points"})):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(GemmaryError, match="is no run of a study: remove it"):
+            study(Bench()).runs(tmp_path, 2, silent, "abc")
+
+
 def test_everything_is_written(tmp_path: Path) -> None:
     made = study(Bench(), steps=7)
     page.write(made, made.runs(tmp_path / "work", 3, silent, "abc"), tmp_path / "out", ORIGIN)
@@ -102,9 +113,12 @@ def test_names_that_are_none(tmp_path: Path) -> None:
 def test_every_study_runs(name: str, tmp_path: Path) -> None:
     data = library.write(tmp_path / "data")
     made = catalogue.find(name, data, tmp_path / "work", quick=True)
-    runs = made.runs(tmp_path / "work" / name, 2, silent, "abc")
+    try:
+        runs = made.runs(tmp_path / "work" / name, 2, silent, "abc")
+    except FontError as fault:
+        pytest.skip(str(fault))
     found = page.write(made, runs, tmp_path, ORIGIN)
     assert len(runs.all) == len(made.variants) * (1 if made.exact else 2)
     assert all(len(set(map(len, table))) == 1 for table in found.tables)
-    assert all(0 < value < 1e5 for run in runs.all for value in run.points.values())
+    assert all(0 <= value < 1e5 for run in runs.all for value in run.points.values())
     json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))

@@ -209,7 +209,7 @@ def test_a_plan_is_read_from_toml(tmp_path: Path) -> None:
         '[[source]]\nname = "a"\npaths = ["a/*.jsonl"]\ntext = ["q", "a"]\nby_file = true\n'
     )
     source = Source("a", ("a/*.jsonl",), ("q", "a"), by_file=True)
-    plan = DataPlan((source,), ("e.json",), vocabulary=600, epochs=2)
+    plan = DataPlan((source,), ("e.json",), vocabulary=600, epochs=2.0)
     assert read_plan(tmp_path / "plan.toml") == plan
     assert plan.digest != dataclasses.replace(plan, seed=1).digest
 
@@ -218,15 +218,16 @@ def test_a_plan_is_read_from_toml(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("seed = ", "is not TOML"),
-        ("seeds = 3", "'seeds' is not known"),
-        ("seed = true", "seed must be int"),
+        ("seeds = 3", "line 1: seeds is not known; did you mean seed"),
+        ("seed = true", "seed must be a whole number, not True"),
         ("seed = 3", "at least one source"),
-        ('[[source]]\nname = "a"', "has no paths"),
-        ('[[source]]\nname = "a"\npaths = "a"', "paths must be"),
-        ('[[source]]\nname = "a"\npaths = [3]', "paths must be"),
-        ('[source]\nname = "a"', r"written as \[\[source\]\]"),
-        ('epochs = nan\n[[source]]\nname = "a"\npaths = ["a"]', "epochs is nan, which cannot be"),
-        ("digest = 'x'", "'digest' is not known"),
+        ('[[source]]\nname = "a"', "line 1: source.paths is missing"),
+        ('[[source]]\nname = "a"\npaths = "a"', "line 3: source.paths must be a list of texts"),
+        ('[[source]]\nname = "a"\npaths = [3]', "line 3: source.paths must be a list of texts"),
+        ('[source]\nname = "a"', r"line 1: source is written as \[\[source\]\]"),
+        ('epochs = nan\n[[source]]\nname = "a"\npaths = ["a"]', "line 1: epochs must be a number, not nan"),
+        ('epochs = -1\n[[source]]\nname = "a"\npaths = ["a"]', "epochs is -1.0, which cannot be"),
+        ("digest = 'x'", "digest is not known"),
     ],
 )
 def test_a_wrong_plan_is_explained(tmp_path: Path, text: str, message: str) -> None:

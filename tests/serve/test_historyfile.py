@@ -1,0 +1,135 @@
+"""A file that is damaged, newer, read-only or full is told plainly, and nothing in it is lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from gemmary.serve import historyfile
+from gemmary.serve.history import History
+from gemmary.serve.historyfile import HistoryError, HistoryFile, default_path
+from tests.serve.test_history import ME, fork
+
+
+def filled(path: Path) -> str:
+    history = History(path)
+    id = fork(history)
+    history.close()
+    return id
+
+
+def test_only_the_user_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "history.db"
+    filled(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_default_path_is_the_users_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_path() == tmp_path / "gemmary" / "history.db"
+
+
+@pytest.mark.parametrize("where", ["head", "page", "whole"])
+def test_a_damaged_file_is_kept_and_a_new_one_begun(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "history.db"
+    filled(path)
+    data = bytearray(path.read_bytes())
+    if where == "head":
+        data[:16] = b"something else!!"
+    elif where == "page":
+        data[4096 : 4096 * 4] = os.urandom(4096 * 3)
+    else:
+        data = bytearray(b"no database at all, but long enough to be looked at" * 100)
+    path.write_bytes(data)
+    history = History(path)
+    (kept,) = [one for one in tmp_path.iterdir() if ".damaged-" in one.name and one.name.count("-wal") == 0]
+    assert kept.read_bytes() == bytes(data)
+    assert history.notice is not None and kept.name in history.notice
+    assert history.recent(ME) == []
+    assert fork(history)
+    history.close()
+    assert History(path).notice is None
+
+
+def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    filled(path)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(HistoryError, match=r"newer Gemmary \(version 99"):
+        History(path)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_told_and_what_was_there_stays(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.db")
+    id = fork(history)
+    with history._file.reading() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+    with history._file._connection() as db:
+        db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    long = {"id": "long", "parent": None, "role": "user", "meta": {}}
+    with pytest.raises(HistoryError, match="the disk is full") as caught:
+        history.put(ME, id, {**long, "content": [{"type": "text", "text": "x" * 100_000}]})
+    assert caught.value.status == 507
+    assert len(history.get(ME, id)["messages"]) == 4
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.db")
+    id = fork(history)
+    with history._file._connection() as db:
+        db.execute("PRAGMA query_only = ON")
+    with pytest.raises(HistoryError, match="cannot be written") as caught:
+        history.revise(ME, id, {"title": "x"})
+    assert caught.value.status == 503
+    assert history.get(ME, id)["title"] == "Where is the tower?"
+
+
+def test_a_place_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "history.db", Path("/proc/history.db"), tmp_path):
+        with pytest.raises(HistoryError, match=r"cannot be (opened|read|written)"):
+            History(path)
+
+
+NEXT = ["ALTER TABLE conversation ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE tag (name TEXT)", "INSERT INTO tag VALUES ('first')"]  # fmt: skip
+
+
+def test_a_migration_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "history.db"
+    id = filled(path)
+    monkeypatch.setattr(historyfile, "MIGRATIONS", [*historyfile.MIGRATIONS, NEXT])
+    file = HistoryFile(path)
+    with file.reading() as db:
+        assert db.execute("SELECT name FROM tag").fetchone()[0] == "first"
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+    file.close()
+    monkeypatch.undo()
+    copy = History(tmp_path / "history.db.version-1")
+    assert len(copy.get(ME, id)["messages"]) == 4
+
+
+@pytest.mark.parametrize("done", range(len(NEXT)))
+def test_a_migration_that_is_cut_off_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    path = tmp_path / "history.db"
+    id = filled(path)
+    cut = [*NEXT[:done], "SELECT nothing FROM nowhere"]  # the process dies here: nothing of it may be left
+    monkeypatch.setattr(historyfile, "MIGRATIONS", [historyfile.MIGRATIONS[0], cut])
+    with pytest.raises(HistoryError):
+        HistoryFile(path)
+    monkeypatch.setattr(historyfile, "MIGRATIONS", [historyfile.MIGRATIONS[0], NEXT])
+    file = HistoryFile(path)
+    with file.reading() as db:
+        assert db.execute("SELECT count(*) FROM tag").fetchone()[0] == 1
+        assert db.execute("SELECT pinned FROM conversation WHERE id = ?", (id,)).fetchone()[0] == 0

@@ -1,0 +1,141 @@
+"""Several models: loaded when asked, unloaded when memory is needed or somebody says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gemmary
+from gemmary.engine.memory import Estimate
+from gemmary.errors import ModelFileError
+from gemmary.serve.app import create_app
+from gemmary.serve.models import Models, Source, named
+from gemmary.serve.settings import Settings
+from tests.serve.asked import client
+
+CHAT = "/v1/chat/completions"
+SIZE = Estimate(100, 10, 1)
+
+
+class Library:
+    """Sources of the bundled model; counts what is loaded."""
+
+    def __init__(self) -> None:
+        self.loads: list[str] = []
+        self.models: list[gemmary.Model] = []
+
+    def source(self, name: str) -> Source:
+        def load() -> gemmary.Model:
+            self.loads.append(name)
+            self.models.append(gemmary.load(threads=1, streams=2, queue=4))
+            return self.models[-1]
+
+        return Source(load, lambda: SIZE)
+
+
+@pytest.fixture
+def library() -> Iterator[Library]:
+    made = Library()
+    yield made
+    for model in made.models:
+        model.close()
+
+
+def sources(library: Library, *names: str) -> dict[str, Source]:
+    return {name: library.source(name) for name in names}
+
+
+def body(model: str | None, tokens: int = 1) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": tokens, "temperature": 0,
+            **({"model": model} if model else {})}  # fmt: skip
+
+
+def run(models: Models, ask: Callable[[Any], Any]) -> Any:
+    async def asking() -> Any:
+        async with client(create_app(models, Settings())) as http:
+            return await ask(http)
+
+    return asyncio.run(asking())
+
+
+def loaded(states: Any) -> set[str]:
+    return {entry["id"] for entry in states.json()["data"] if entry["status"]["value"] == "loaded"}
+
+
+def test_loaded_when_asked_and_the_idle_one_goes(library: Library) -> None:
+    models = Models(sources=sources(library, "a", "b", "c"), default="b", memory=2 * SIZE.total + 1)
+
+    async def ask(http: Any) -> None:
+        assert loaded(await http.get("/models")) == set()
+        assert (await http.post(CHAT, json=body(None))).json()["model"] == "b"
+        two = await asyncio.gather(*(http.post(CHAT, json=body("a")) for _ in range(2)))
+        assert [answer.status_code for answer in two] == [200, 200]
+        assert library.loads == ["b", "a"], "one load for two who ask"
+        assert (await http.post(CHAT, json=body("b"))).status_code == 200
+        assert (await http.post(CHAT, json=body("c"))).status_code == 200
+        assert loaded(await http.get("/models")) == {"b", "c"}  # a was idle longest
+        listed = (await http.get("/v1/models")).json()["data"]
+        assert [entry["id"] for entry in listed] == ["b", "a", "c"]
+        assert [entry["context_length"] for entry in listed] == [1024, None, 1024]
+        assert (await http.post(CHAT, json=body("nobody"))).status_code == 404
+
+    run(models, ask)
+
+
+def test_who_answers_stays(library: Library) -> None:
+    models = Models(sources=sources(library, "a", "b"), memory=SIZE.total + 1)
+
+    async def ask(http: Any) -> None:
+        answering = asyncio.ensure_future(http.post(CHAT, json=body("a", 300)))
+        while not (models.loaded and models.states()[0]["running"]):
+            await asyncio.sleep(0.01)
+        refused = await http.post(CHAT, json=body("b"))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        unloading = await http.post("/models/unload", json={"model": "a"})
+        assert (unloading.status_code, unloading.json()["error"]["code"]) == (409, "busy")
+        assert (await answering).status_code == 200
+        assert (await http.post(CHAT, json=body("b"))).status_code == 200
+        assert loaded(await http.get("/models")) == {"b"}
+
+    run(models, ask)
+
+
+def test_load_and_unload(library: Library) -> None:
+    async def ask(http: Any) -> None:
+        assert (await http.post("/models/load", json={"model": "a"})).json() == {"success": True}
+        state = (await http.get("/models")).json()["data"][0]
+        assert state["memory"]["weights"] == SIZE.weights and state["streams"] == 2 and state["default"]
+        assert (await http.post("/models/unload", json={"model": "a"})).json() == {"success": True}
+        assert loaded(await http.get("/models")) == set()
+        with pytest.raises(gemmary.errors.PromptError, match="closed"):
+            library.models[0].chat([{"role": "user", "content": "Hi"}])
+        assert (await http.post("/models/load", json={"model": "x"})).status_code == 404
+        assert (await http.post("/models/load", json={"model": 1})).status_code == 400
+
+    run(Models(sources=sources(library, "a")), ask)
+
+
+def test_a_model_that_does_not_load_tells_clients_nothing_of_its_file() -> None:
+    def fail() -> gemmary.Model:
+        raise ModelFileError("/canary/path.gguf", "is damaged")
+
+    async def ask(http: Any) -> None:
+        answer = await http.post(CHAT, json=body("a"))
+        assert answer.status_code == 503 and "canary" not in answer.text
+        assert (await http.get("/models")).json()["data"][0]["status"] == {"value": "unloaded"}
+
+    run(Models(sources={"a": Source(fail, lambda: SIZE)}), ask)
+
+
+def test_names_of_sources(tmp_path: Path) -> None:
+    found = named(["/models/x.gguf", "./y/x.gguf", "google/gemma-3-1b-it", "folder/z.gguf"])
+    assert list(found) == ["x", "x-2", "google/gemma-3-1b-it", "z"]
+
+
+def test_the_default_must_be_here(library: Library) -> None:
+    with pytest.raises(gemmary.errors.GemmaryError, match="no model of this name"):
+        Models(sources=sources(library, "a"), default="b")

@@ -1,0 +1,442 @@
+"""A run: from files to files, cut anywhere, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gemmary import load
+from gemmary.errors import GemmaryError
+from gemmary.inputs.tokenizer import Tokenizer
+from gemmary.train import checkpoint
+from gemmary.train import run as stages
+from gemmary.train.data import prepare as preparing
+from gemmary.train.data.shards import vocabulary_digest
+from gemmary.train.loop import DivergedError, Trainer
+from gemmary.train.run import Result, Run
+from gemmary.train.rundata import left_out
+from gemmary.train.runplan import longer, read_run
+from gemmary.train.vocabulary import train_vocabulary
+from gemmary.weights import save
+from gemmary.weights.checkpoint import open_checkpoint
+from tests.train.data.toyfiles import prose, write, write_jsonl
+
+MODEL = (
+    "[model]\nwidth = 32\nlayers = 2\nheads = 2\nhead_dim = 16\nffn = 32\nwindow = 16\ncontext = 64\n"
+    "global_layers = [1]\n"
+)
+DATA = (
+    '[data]\nfolder = "files"\nnear_duplicates = false\nvocabulary = "tokenizer.model"\n'
+    '[[data.source]]\nname = "many"\npaths = ["many.jsonl"]\n'
+)
+TRAIN = (
+    "[train]\nsteps = 5\nrow = 32\nrows = 2\nfuse = false\nlow = false\nwarmup = 1\ncooldown = 2\n"
+    "checkpoint_every = 2\n"
+)
+PLAN = MODEL + DATA + TRAIN
+
+ROOT = Path(__file__).parents[2]
+
+
+class Heard:
+    """A voice that is written down."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.say = self.lines.append
+
+    @contextmanager
+    def doing(self, text: str):  # type: ignore[no-untyped-def]
+        self.lines.append(f"{text} ...")
+        yield lambda line: None
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with files to learn from."""
+    write(tmp_path / "files")
+    return tmp_path
+
+
+def made(home: Path, text: str = PLAN, name: str = "out", steps: int | None = None) -> tuple[Run, Heard]:
+    (home / "run.toml").write_text(text, encoding="utf-8")
+    plan, heard = read_run(home / "run.toml"), Heard()
+    return Run(plan if steps is None else longer(plan, steps), home / name, heard), heard
+
+
+def run(home: Path, text: str = PLAN, name: str = "out", steps: int | None = None) -> Result:
+    return made(home, text, name, steps)[0].run()
+
+
+def log(home: Path, name: str = "out") -> list[tuple[int, str]]:
+    lines = (home / name / "train/log.jsonl").read_text().splitlines()
+    return [(record["step"], float(record["loss"]).hex()) for record in map(json.loads, lines)]
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*") if path.is_file() and path.name not in ("lock", "run.json")
+    }  # fmt: skip
+
+
+# What comes out
+
+
+def test_a_run_leaves_a_model_with_the_weights_that_were_trained(home: Path) -> None:
+    result = run(home)
+    assert result == Result((home / "out/model.gguf", home / "out/model"), 5, True)
+    trained = checkpoint.load_latest(home / "out/train")
+    assert trained is not None and trained.step == 5
+    for path, near in ((result.paths[0], 2e-2), (result.paths[1], 1e-2)):
+        found = open_checkpoint(path)
+        assert (found.config.width, found.config.global_layers, found.config.vocab) == (32, (1,), 600)
+        assert found.embed_scale == float(torch.tensor(32**0.5).bfloat16())
+        for name in ("embed", "layers.1.down"):
+            wanted = trained.tensors[f"model.{'table' if name == 'embed' else name}.weight"].numpy()
+            assert np.abs(found.tensors[name].values() - wanted).max() < near * np.abs(wanted).max()
+        gain = 1 + trained.tensors["model.norm.weight"].numpy()
+        np.testing.assert_allclose(found.gain("norm"), gain, rtol=1e-6)
+
+
+@pytest.mark.long
+def test_the_same_command_again_does_nothing(home: Path) -> None:
+    first = run(home)
+    before = stamps(home / "out")
+    again, _ = made(home)
+    assert again.run() == first and stamps(home / "out") == before
+
+
+@pytest.mark.long
+def test_a_run_that_is_made_longer_keeps_its_data(home: Path) -> None:
+    run(home)
+    before = stamps(home / "out")
+    assert run(home, steps=7).step == 7
+    now = stamps(home / "out")
+    assert [step for step, _ in log(home)] == [1, 2, 3, 4, 5, 6, 7]
+    assert {name for name in now if name.startswith("data") and now[name] != before[name]} == set()
+    assert now["model.gguf"] != before["model.gguf"]
+
+
+@pytest.mark.long
+def test_a_stopped_run_goes_on_exactly(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(home, name="whole")
+    honest = Trainer._advance
+
+    def stopped(self: Trainer) -> Any:
+        if self.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return honest(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_advance", stopped)
+        assert run(home) == Result((), 3, False)
+    assert run(home).done
+    assert log(home) == log(home, "whole")
+    assert (home / "out/model.gguf").read_bytes()[-999:] == (home / "whole/model.gguf").read_bytes()[-999:]
+
+
+@pytest.mark.long
+def test_a_model_is_gone_on_with(home: Path) -> None:
+    """With no step that moves anything, the result is where it came from."""
+    run(home)
+    origin = '[model]\nfrom = "out/model"\n' + DATA.replace('vocabulary = "tokenizer.model"\n', "")
+    still = TRAIN.replace("steps = 5", "steps = 1\npeak = 1e-30\ndecay = 0\nmuon = 0")
+    result = run(home, origin + still + '[save]\ngguf = "bf16"\n', "more")
+    before, now = open_checkpoint(home / "out/model"), open_checkpoint(result.paths[0])
+    for name in now.tensors:
+        values = before.gain(name) if name.endswith("norm") else before.tensors[name].values()
+        held = now.gain(name) if name.endswith("norm") else now.tensors[name].values()
+        np.testing.assert_array_equal(held, values)
+    tokenizers = [Tokenizer.from_model(home / f"{run}/data/tokenizer.model") for run in ("out", "more")]
+    assert len({vocabulary_digest(tokenizer) for tokenizer in tokenizers}) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_a_teacher_gives_its_vocabulary_and_is_learnt_from(home: Path, cache: str) -> None:
+    run(home, name="big")
+    text = MODEL + DATA.replace('vocabulary = "tokenizer.model"\n', "") + TRAIN
+    text += f'[teacher]\nmodel = "big/model.gguf"\ndraws = 8\ncache = {cache}\n'
+    assert run(home, text).done
+    assert (home / "out/targets").exists() == (cache == "true")
+    assert log(home) != log(home, "big")
+
+
+@pytest.mark.long
+def test_epochs_become_steps(home: Path) -> None:
+    text = PLAN.replace("steps = 5", "epochs = 0.5")
+    cost = made(home, text)[0].cost()
+    assert not (home / "out").exists() and not cost.exact
+    result = run(home, text)
+    counted = made(home, text)[0].cost()
+    assert counted.exact and counted.steps == result.step
+    assert counted.epochs == pytest.approx(0.5, rel=0.3)  # rows have filling
+    assert cost.steps == pytest.approx(result.step, rel=0.6)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_transformers_and_the_engine_load_what_it_wrote(home: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="is the oracle")
+    result = run(home, PLAN.replace("width = 32", "width = 96") + '[save]\ngguf = "bf16"\n')
+    text = "bace difo guha. jeki\n"
+    ours = Tokenizer.from_model(home / "out/data/tokenizer.model")
+    theirs = transformers.AutoTokenizer.from_pretrained(result.paths[1])
+    ids = theirs(text)["input_ids"]
+    assert ids == [2, *ours.encode(text)]
+    model = transformers.AutoModelForCausalLM.from_pretrained(result.paths[1], torch_dtype=torch.float32)
+    wanted = model(torch.tensor([ids])).logits[0].detach().numpy()
+    with load(result.paths[0]) as engine, load(result.paths[1]) as folder:
+        assert engine.tokenizer.encode(text) == ids[1:]
+        for loaded in (engine, folder):
+            assert np.abs(loaded.logits(ids) - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_killed_at_any_stage_it_goes_on_exactly(home: Path) -> None:
+    """SIGKILL at random wall times; the files at the end are those of a run that was never cut."""
+    run(home, name="whole")
+    (home / "run.toml").write_text(PLAN)
+    program = (
+        "import sys, pathlib; from gemmary.train.run import Run; from gemmary.train.voice import Lines; "
+        "from gemmary.train.runplan import read_run; at = pathlib.Path(sys.argv[1]); "
+        "print('here', flush=True); Run(read_run(at / 'run.toml'), at / 'out', Lines()).run()"
+    )
+    dice, kills = random.Random(4), 0
+    for _ in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(home)], cwd=ROOT, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline() == b"here\n"
+        try:
+            process.wait(dice.uniform(0.05, 3))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        process.stdout.close()
+    assert kills, "nothing was ever cut"
+    assert run(home).done
+    assert log(home) == log(home, "whole")
+    for name in ("model/model.safetensors", "model/tokenizer.model", "data/00000.safetensors"):
+        assert (home / "out" / name).read_bytes() == (home / "whole" / name).read_bytes()
+    assert not [path for path in (home / "out").rglob("*") if path.suffix in (".part", ".old")]
+
+
+# What is left out
+
+
+def test_bad_files_are_counted(home: Path) -> None:
+    files = home / "files"
+    (files / "empty.txt").touch()
+    (files / "program.txt").write_bytes(b"\0\1\2")
+    dice = random.Random(3)
+    (files / "mixed.txt").write_bytes(prose(dice, 30).encode() + b" \xe9t\xe9\n\n" + prose(dice, 30).encode())
+    with (files / "many.jsonl").open("a") as file:
+        file.write('{"text": \n{"text": "' + prose(dice, 30) + '", "q": NaN}\n')
+    text = PLAN.replace("[train]", '[[data.source]]\nname = "files"\npaths = ["*.txt"]\n[train]')
+    assert run(home, text.replace('paths = ["many', 'quality = "q"\npaths = ["many')).done
+    said = left_out(home / "out/data")
+    assert said is not None and said.endswith("report.html shows which.")
+    for reason in (
+        "1 x empty",
+        "1 x binary",
+        "1 x not UTF-8",
+        "1 x broken JSON",
+        "1 x quality is not a number",
+    ):
+        assert reason in said
+
+
+# What stops it
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PLAN.replace("many.jsonl", "none.jsonl"), "source 'many': .* has no file none.jsonl"),
+        (PLAN.replace('folder = "files"', 'folder = "filez"'), "there is no folder .*filez"),
+        (PLAN.replace("tokenizer.model", "none.model"), "none.model: cannot be read: No such file"),
+        (PLAN.replace("tokenizer.model", "tale.txt"), "tale.txt: is damaged, or not a SentencePiece model"),
+        (PLAN.replace("[data]", "[data]\nshortest = 9999"), "nothing is left to train on: 80 x too short"),
+        ('[model]\nfrom = "no.gguf"\n' + DATA.replace("vocabulary", "# ") + TRAIN,
+         r"run.toml: model.from: .*no.gguf: there is no such file"),
+        ('[model]\nfrom = "run.toml"\n' + DATA.replace("vocabulary", "# ") + TRAIN, "run.toml: model.from"),
+        (PLAN + '[teacher]\nmodel = "files"\n', "run.toml: teacher.model: .*files: has no config.json"),
+        (MODEL + '[data]\nshards = "files"\n' + TRAIN, "files: has no sound manifest.json"),
+        (MODEL + '[data]\nshards = "none"\n' + TRAIN, "none/tokenizer.model: cannot be read"),
+        (PLAN + '[save]\nsafetensors = "f32"\n', 'width of 32, a folder in f32 .* take safetensors = "bf16"'),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said_before_anything_is_trained(home: Path, text: str, message: str) -> None:
+    with pytest.raises(GemmaryError, match=message) as told:
+        run(home, text.replace("longest", ""))
+    assert "\n" not in str(told.value)
+    assert not (home / "out/train").exists()
+
+
+@pytest.mark.long
+def test_another_vocabulary_is_refused(home: Path) -> None:
+    run(home)
+    dice = random.Random(8)
+    (home / "files/other.model").write_bytes(train_vocabulary([prose(dice, 40) for _ in range(60)], 590))
+    other = DATA.replace("tokenizer.model", "other.model")
+    run(home, MODEL + other + TRAIN, "other")
+    teacher = '[teacher]\nmodel = "out/model"\n'
+    with pytest.raises(GemmaryError, match=r"teacher has another vocabulary \(600 .*other.model \(590\)"):
+        run(home, MODEL + other + TRAIN + teacher, "a")
+    with pytest.raises(GemmaryError, match=r"teacher has another vocabulary \(600 .*other/data \(590\)"):
+        run(home, MODEL + '[data]\nshards = "other/data"\n' + TRAIN + teacher, "b")
+    with pytest.raises(GemmaryError, match="made with another vocabulary, of 590 pieces"):
+        run(home, '[model]\nfrom = "out/model"\n[data]\nshards = "other/data"\n' + TRAIN, "c")
+    with pytest.raises(GemmaryError, match="teacher has another vocabulary"):
+        text = '[model]\nfrom = "other/model"\n[data]\nshards = "other/data"\n' + TRAIN + teacher
+        run(home, text, "d")
+
+
+def test_a_folder_of_another_run_is_left_alone(home: Path) -> None:
+    run(home)
+    before = stamps(home / "out")
+    with pytest.raises(GemmaryError, match=r"another run: train.peak was 0.003 and is 0.5; name another"):
+        run(home, PLAN + "peak = 0.5\n")
+    with pytest.raises(GemmaryError, match=r"model.window was 16 and is 8, and 1 more"):
+        run(home, (PLAN + "seed = 2\n").replace("window = 16", "window = 8"))
+    with pytest.raises(GemmaryError, match="files is there and is not a run's folder"):
+        run(home, name="files")
+    with pytest.raises(GemmaryError, match="is a file: name a folder"):
+        run(home, name="run.toml")
+    assert stamps(home / "out") == before
+
+
+@pytest.mark.long
+def test_damage_is_said(home: Path) -> None:
+    run(home)
+    shutil.copytree(home / "out", home / "kept")
+    (home / "out/run.json").write_text("{")
+    with pytest.raises(GemmaryError, match=r"run.json is damaged"):
+        run(home)
+    shard = home / "kept/data/00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-9] + b"123456789")
+    with pytest.raises(
+        GemmaryError, match=r"changed since it was written.*\(remove .*kept/data, and the same"
+    ):
+        run(home, name="kept", steps=6)
+    shutil.rmtree(home / "kept/data")
+    for state in (home / "kept/train").glob("step-*/state.json"):
+        state.write_text("{}")
+    with pytest.raises(GemmaryError, match="no checkpoint is intact"):
+        run(home, name="kept", steps=6)
+
+
+@pytest.mark.long
+def test_new_files_are_for_a_new_run(home: Path) -> None:
+    run(home)
+    with (home / "files/many.jsonl").open("a") as file:
+        file.write("\n")
+    again, heard = made(home, steps=6)
+    assert again.run().done and "many.jsonl changed since training began" in heard.text
+    (home / "files/many.jsonl").unlink()
+    again, heard = made(home, steps=7)
+    assert again.run().done and "are gone" in heard.text
+
+
+@pytest.mark.long
+def test_data_that_is_not_trained_on_yet_is_made_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "student", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(home)
+    write_jsonl(home / "files/many.jsonl", [{"text": prose(random.Random(n), 40)} for n in range(30)])
+    (home / "out/.data.1.part").mkdir()  # what a killed process leaves
+    assert run(home).done
+    report = json.loads((home / "out/data/report.json").read_text())
+    assert report["totals"]["read"] == 30 and not (home / "out/.data.1.part").exists()
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.long
+def test_weights_that_are_no_numbers_are_refused(home: Path) -> None:
+    run(home, PLAN + '[save]\nsafetensors = "f32"\ngguf = "none"\n')
+    whole = home / "out/model/model.safetensors"
+    content = bytearray(whole.read_bytes())
+    content[-4:] = np.float32(np.nan).tobytes()
+    whole.write_bytes(content)
+    origin = '[model]\nfrom = "out/model"\n' + DATA.replace("vocabulary", "# ") + TRAIN
+    with pytest.raises(GemmaryError, match="holds NaN or infinity: take another file"):
+        run(home, origin, "more")
+
+
+@pytest.mark.long
+def test_a_run_that_diverges_stops(home: Path) -> None:
+    with pytest.raises(DivergedError, match="not finite"):
+        run(home, PLAN.replace("steps = 5", "steps = 40\npatience = 2\nmuon = 0\nclip = 1e30\npeak = 1e30"))
+
+
+# A full disk, a forbidden folder
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        pytest.param(preparing.ShardWriter, "add", marks=pytest.mark.long),
+        (checkpoint, "forced"),
+        pytest.param(save, "write_pieces", marks=pytest.mark.long),
+    ],
+)
+def test_a_full_disk_stops_a_run_that_then_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+) -> None:
+    run(home, name="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full)
+        with pytest.raises(GemmaryError, match=r"cannot be written.*No space left on device"):
+            run(home, PLAN + "[save]\ngguf = 'none'\n")
+    assert not list((home / "out").rglob("*.part"))
+    assert run(home, PLAN + "[save]\ngguf = 'none'\n").done
+    assert log(home) == log(home, "whole")
+
+
+@pytest.mark.long
+def test_a_disk_too_small_for_the_model_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "gemmary.weights.target.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0)
+    )
+    with pytest.raises(GemmaryError, match=r"model.gguf: needs .* GB, and its disk has 0.00 GB left"):
+        run(home)
+
+
+def test_a_folder_that_cannot_be_written_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    with pytest.raises(
+        GemmaryError, match="out: cannot be written: Permission denied; use a folder that can"
+    ):
+        run(home)
