@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import PromptError
 from ..model.vision import Encoder, encoding
 from ..ops.contract import Floats, Step
+from .sampling import NotFiniteError
 from .thread import Cancelled, EngineThread
 
 FEATURE_BYTES = 256 << 20  # of remembered features: a hundred pictures at 4B
@@ -68,6 +69,15 @@ def encode(eyes: Eyes, thread: EngineThread, number: int, pixels: Floats) -> Flo
         thread.later(lambda: eyes.let_go(wanted))
 
 
+def _next(layers: Generator[None, None, Any]) -> Floats | None:
+    """Compute a layer; behind the last one, the features."""
+    try:
+        next(layers)
+    except StopIteration as done:
+        return np.asarray(done.value, np.float32).copy()
+    return None
+
+
 class Eyes:
     """A tower with the features of the latest pictures. All but `number` belongs to the engine thread."""
 
@@ -83,6 +93,7 @@ class Eyes:
         self._held: dict[int, Pixels] = {}  # of requests that have asked and are not over
         self._running: tuple[int, Generator[None, None, Any]] | None = None
         self._layers = 0  # that are done of the picture that is running
+        self._faults: dict[int, Exception] = {}  # of pictures that another request was computing for
 
     def number(self, key: bytes) -> int:
         """The number of a picture, by a digest of all that its pixels depend on. Any thread may ask."""
@@ -107,17 +118,13 @@ class Eyes:
         missing = [number for number in numbers if number not in self._features]
         if not missing:
             return True
+        for number in missing:
+            if number in self._faults:
+                raise self._faults.pop(number)
         if self._running is None:
             self._running = missing[0], encoding(self._tower, pixels[missing[0]][None])
             self._layers = -1  # the first stop is in front of the first layer
-        number, layers = self._running
-        self._running = None  # also when this fails
-        try:
-            next(layers)
-            self._running = number, layers
-            self._layers += 1
-        except StopIteration as done:
-            self._keep(number, np.asarray(done.value, np.float32).copy())
+        self._advance(self._running, missing)
         return False
 
     def unseen(self, numbers: Ids[int]) -> float:
@@ -129,6 +136,8 @@ class Eyes:
     def let_go(self, pixels: Pixels) -> None:
         """The request with these pictures is over."""
         self._held.pop(id(pixels), None)
+        for number in self._faults.keys() - self._wanted():
+            del self._faults[number]
         if self._running is not None and self._running[0] not in self._wanted():
             self._running = None
 
@@ -157,10 +166,27 @@ class Eyes:
         features = np.concatenate([self._features[int(number)] for number in numbers[:, 0]])
         return replace(step, ids=np.where(soft, 0, step.ids), block=block, soft=features)
 
+    def _advance(self, running: tuple[int, Generator[None, None, Any]], missing: list[int]) -> None:
+        """One layer more of the picture that runs. It may be another request's: then so is a fault."""
+        number, layers = running
+        self._running = None  # also when this fails
+        try:
+            if (features := _next(layers)) is None:
+                self._running = number, layers
+                self._layers += 1
+            else:
+                self._keep(number, features)
+        except Exception as fault:
+            if number in missing:
+                raise
+            self._faults[number] = fault
+
     def _wanted(self) -> set[int]:
         return {number for pixels in self._held.values() for number in pixels}
 
     def _keep(self, number: int, features: Floats) -> None:
+        if not np.isfinite(features).all():
+            raise NotFiniteError
         self._features[number] = features
         kept = sum(array.nbytes for array in self._features.values())
         wanted = self._wanted()

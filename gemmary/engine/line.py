@@ -31,15 +31,22 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
-    def join(self, thing: T, owner: str, free: int = 0) -> None:
-        """Wait. QueueFullError where too many do; who takes one of `free` places at once does not count."""
+    def join(self, thing: T, owner: str, free: int = 0, promised: bool = False) -> None:
+        """Wait. QueueFullError where too many do; who takes one of `free` places at once does not count, nor
+        who was promised one.
+        """
         with self._lock:
-            if self._length >= self._limit + free:
-                raise QueueFullError(
-                    f"{self._length:,} requests wait already, which is the limit: ask again in a while"
-                )
+            if not promised:
+                self.check(free)
             self._owners.setdefault(owner, deque()).append(thing)
             self._length += 1
+
+    def check(self, free: int = 0) -> None:
+        """QueueFullError where nobody may join now."""
+        if self._length >= self._limit + free:
+            raise QueueFullError(
+                f"{self._length:,} requests wait already, which is the limit: ask again in a while"
+            )
 
     def rejoin(self, thing: T) -> None:
         """Wait again, in front of everybody; the limit does not count for who had begun."""

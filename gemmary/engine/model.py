@@ -202,13 +202,20 @@ class Model(AbstractContextManager["Model"]):
         return answer.stream() if stream else answer.reply()
 
     def open(
-        self, prompt: Words, listener: Listener, order: Order, owner: str = "", key: bytes = b""
+        self,
+        prompt: Words,
+        listener: Listener,
+        order: Order,
+        owner: str = "",
+        key: bytes = b"",
+        promised: bool = False,
     ) -> Transcript:
         """Begin an answer among others (a model that was loaded with `streams`); for servers.
 
         `listener` gets the news of the text in the engine thread; push its draws to the transcript.
         Owners take turns; texts with another `key` share nothing that is remembered. Errors are those of
-        `generate`, and QueueFullError where too many wait. To end it, set `transcript.request.cancel`.
+        `generate`, and QueueFullError where too many wait, unless it was `promised`: it is a further answer
+        to somebody who was let in. To end it, set `transcript.request.cancel`.
         """
         if self._scheduler is None:
             raise PromptError("this model answers one text after the other: load it with streams=8")
@@ -216,7 +223,7 @@ class Model(AbstractContextManager["Model"]):
         request.key = key
         transcript = Transcript(self.tokenizer, request, Run(), _stops(order.stop), order.tools)
         self._admit(request)
-        self._scheduler.open(request, transcript.run, listener, owner)
+        self._scheduler.open(request, transcript.run, listener, owner, promised)
         return transcript
 
     @property

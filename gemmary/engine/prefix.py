@@ -132,7 +132,7 @@ class Snapshots:
 
     def _forget(self, snapshot: Snapshot) -> None:
         del self._kept[id(snapshot)]
-        for digest in snapshot.chain:
+        for digest in set(snapshot.chain):
             alike = self._by_beginning[digest]
             del alike[id(snapshot)]
             if not alike:

@@ -25,7 +25,7 @@ from .line import Line
 from .request import End, Request, Run
 from .runner import MAX_CHUNK, Runner
 from .sampling import Draw, NotFiniteError
-from .thread import EngineThread
+from .thread import EngineThread, typed
 
 _READ_SECONDS = 0.15  # of a step that others wait in for their next token, spent on prompts
 _ALONE_SECONDS = 0.5  # of a step that only reads: nobody is cancelled within a step
@@ -54,7 +54,9 @@ Listener = Callable[[News], object]
 
 @dataclass(eq=False)
 class Passage:
-    """A text in the scheduler. `listener` is called in the engine thread and must not wait."""
+    """A text in the scheduler. `listener` is called in the engine thread and must not wait; one that raises
+    has gone, and the text is cancelled.
+    """
 
     request: Request
     run: Run
@@ -84,6 +86,13 @@ class Passage:
         now = time.perf_counter()
         spent, self.since = now - self.since, now
         return spent
+
+    def tell(self, news: News) -> None:
+        """Say what happened."""
+        try:
+            self.listener(news)
+        except Exception:
+            self.request.cancel.set()
 
 
 class Scheduler:
@@ -126,14 +135,20 @@ class Scheduler:
         """Where keys and values are."""
         return self._runner.pages
 
-    def open(self, request: Request, run: Run, listener: Listener, owner: str = "") -> None:
+    def open(
+        self, request: Request, run: Run, listener: Listener, owner: str = "", promised: bool = False
+    ) -> None:
         """Have a text continued; owners take turns. From any thread.
 
-        QueueFullError where too many wait. Setting `request.cancel` ends it within a step.
+        QueueFullError where too many wait, unless it was promised. Setting `request.cancel` ends it within a
+        step.
         """
-        free = max(0, self._streams - len(self._running))
-        self._line.join(Passage(request, run, listener, owner), owner, free)
+        self._line.join(Passage(request, run, listener, owner), owner, self._free(), promised)
         self._wake()
+
+    def check_queue(self) -> None:
+        """QueueFullError where `open` would raise it now: before a prompt is made for nothing."""
+        self._line.check(self._free())
 
     def draws(self, request: Request, run: Run, owner: str = "") -> Generator[Draw, None, None]:
         """The same, draw by draw; closing the iterator cancels."""
@@ -160,6 +175,10 @@ class Scheduler:
             request.cancel.set()
             run.end = run.end or "cancelled"
 
+    def _free(self) -> int:
+        """Texts more that could run now."""
+        return max(0, self._streams - len(self._running))
+
     def _wake(self) -> None:
         with self._lock:
             if self._awake:
@@ -177,15 +196,16 @@ class Scheduler:
         if not future.cancelled() and fault is None:
             return
         gone = [*self._running, *self._line.all()]
-        self._running = []
+        self._running, self._crowded = [], False
         self._line.leave(gone)
-        with self._lock:
-            self._awake = False
         for passage in gone:
-            if isinstance(fault, Exception):
-                passage.listener(News(fault=fault))
-            else:
-                passage.listener(News(end="cancelled"))
+            if fault is not None:  # else the pages went with the model
+                self._let_go(passage)
+            passage.tell(News(end="cancelled") if fault is None else _went_wrong(fault))
+        with self._lock:
+            self._awake = len(self._line) > 0  # who joined meanwhile
+        if self._awake:
+            self._again()
 
     def _tick(self) -> None:
         """One step, and a date for the next."""
@@ -214,10 +234,14 @@ class Scheduler:
             if first is None:
                 return
             first.run.queued_seconds += first.lap()
-            cached = self._runner.start(first.ids, first.sequence, first.request.key)
+            self._running.append(first)
+            try:
+                cached = self._runner.start(first.ids, first.sequence, first.request.key)
+            except BaseException as fault:
+                self._finish(first, _went_wrong(fault), keep=False)
+                continue
             if len(first.ids) == len(first.request.ids):
                 first.run.cached = cached
-            self._running.append(first)
 
     def _compose(self) -> list[tuple[Passage, list[int]]]:
         """Whose tokens the step appends: of everybody who writes the last one, and parts of prompts."""
@@ -239,7 +263,12 @@ class Scheduler:
             return []
         runner, start = self._runner, passage.sequence.length
         part = list(runner.part(passage.ids, start, budget, passage.request.marks))
-        if runner.ready(part, passage.request.pixels):
+        try:
+            ready = runner.ready(part, passage.request.pixels)
+        except BaseException as fault:
+            self._finish(passage, _went_wrong(fault))
+            return []
+        if ready:
             passage.run.unseen = 0.0
             return part
         passage.run.unseen = runner.unseen(passage.ids[start:])
@@ -277,6 +306,7 @@ class Scheduler:
         self._line.rejoin(passage)
 
     def _step(self, parts: list[tuple[Passage, list[int]]]) -> None:
+        """Append the parts, and draw. Where that fails, each half is tried apart: the fault is one text's."""
         started = time.perf_counter()
         rows, drawing, end = [], [], 0
         for passage, part in parts:
@@ -288,9 +318,8 @@ class Scheduler:
         reading = [(passage, part) for passage, part in parts if not passage.writing]
         try:
             states = self._runner.together(appended, rows)
-        except Exception as fault:
-            for passage, _ in parts:
-                self._finish(passage, News(fault=fault), keep=False)
+        except BaseException as fault:
+            self._step_apart(parts, fault)
             return
         self._measure(sum(len(part) for _, part in reading), time.perf_counter() - started)
         for passage, _ in reading:
@@ -301,6 +330,16 @@ class Scheduler:
         self.tokens_read += sum(len(part) for _, part in reading)
         self.tokens_written += len(drawing)
         self.step_seconds += time.perf_counter() - started
+
+    def _step_apart(self, parts: list[tuple[Passage, list[int]]], fault: BaseException) -> None:
+        """A step failed, so it never happened. Alone as in company a row has the same bits."""
+        if len(parts) == 1:
+            self._finish(parts[0][0], _went_wrong(fault), keep=False)
+            return
+        for half in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
+            with_room = [p for p in half if p[0] in self._running and self._has_room(p[0], len(p[1]))]
+            if left := [p for p in with_room if p[0] in self._running]:
+                self._step(left)
 
     def _measure(self, read: int, seconds: float) -> None:
         if read >= _FEWEST:
@@ -314,32 +353,37 @@ class Scheduler:
             self._runner.keep(passage.ids, passage.sequence, request.key)
         if passage.left == 0:
             passage.run.prefill_seconds += passage.lap()
-        passage.listener(News(read=min(length, len(request.ids))))
+        passage.tell(News(read=min(length, len(request.ids))))
 
     def _draw(self, drawing: list[Passage], states: Any) -> None:
         """Draw for each: the head is asked about all rows at once, as far as they ask for few candidates."""
-        wants: list[TopK | None] = [self._want(passage) for passage in drawing]
+        wanted = [(row, want) for row, passage in enumerate(drawing) if (want := self._want(passage))]
         for few in (True, False):
-            chosen = [n for n, want in enumerate(wants) if want is not None and (want.k <= _FEW) == few]
-            if not chosen:
-                continue
-            together = combined([want for n in chosen if (want := wants[n]) is not None])
-            try:
-                found = self._runner.head(states[chosen], together)
-            except Exception as fault:
-                for n in chosen:
-                    self._finish(drawing[n], News(fault=fault), keep=False)
-                continue
-            for row, n in enumerate(chosen):
-                self._take(drawing[n], found, row)
+            if chosen := [(row, want) for row, want in wanted if (want.k <= _FEW) == few]:
+                self._ask(drawing, states, chosen)
+
+    def _ask(self, drawing: list[Passage], states: Any, chosen: list[tuple[int, TopK]]) -> None:
+        """One question to the head; where it cannot be answered, one for each."""
+        rows = [row for row, _ in chosen]
+        try:
+            found = self._runner.head(states[rows], combined([want for _, want in chosen]))
+        except BaseException as fault:
+            if len(chosen) == 1:
+                self._finish(drawing[rows[0]], _went_wrong(fault), keep=False)
+                return
+            for one in chosen:
+                self._ask(drawing, states, [one])
+            return
+        for place, row in enumerate(rows):
+            self._take(drawing[row], found, place)
 
     def _want(self, passage: Passage) -> TopK | None:
         """What to ask of the head; None where that failed, and the text is over."""
         request = passage.request
         try:
             return request.sampler.want(request.constraint.allowed() if request.constraint else None)
-        except Exception as fault:
-            self._finish(passage, News(fault=fault))
+        except BaseException as fault:
+            self._finish(passage, _went_wrong(fault))
             return None
 
     def _take(self, passage: Passage, found: Any, row: int) -> None:
@@ -353,29 +397,43 @@ class Scheduler:
                 return
             passage.ids.append(draw.id)
             end = request.end_of(passage.ids, self._runner.context)
-        except Exception as fault:
+        except BaseException as fault:
             sound = not isinstance(fault, NotFiniteError)
             if not sound:
                 self._runner.snapshots.clear()  # nothing of it may be read by the next request
-            self._finish(passage, News(fault=fault), keep=sound)
+            self._finish(passage, _went_wrong(fault), keep=sound)
             return
         told = News((draw,), len(request.ids), end)
         if end is None:
-            passage.listener(told)
+            passage.tell(told)
         else:
             self._finish(passage, told)
 
     def _finish(self, passage: Passage, told: News, keep: bool = True) -> None:
         """A text is over: remember it, give its pages back, and say so."""
         if passage in self._running:
-            self._running.remove(passage)
             if keep and self._runner.holds(passage.sequence):
                 self._runner.keep(passage.ids, passage.sequence, passage.request.key)
-            self._runner.finish(passage.sequence)
+            self._running.remove(passage)
             self._crowded = False
+        self._let_go(passage)
+        passage.tell(told)
+
+    def _let_go(self, passage: Passage) -> None:
+        """Give back what a text holds."""
+        self._runner.finish(passage.sequence)
         if self._runner.eyes is not None:
             self._runner.eyes.let_go(passage.request.pixels)
-        passage.listener(told)
+
+
+def _went_wrong(fault: BaseException) -> News:
+    """What ends a text. Panics of libraries are no Exception; nobody interrupts the engine thread."""
+    fault = typed(fault)
+    if isinstance(fault, Exception):
+        return News(fault=fault)
+    told = RuntimeError(f"{type(fault).__name__} in the engine")
+    told.__cause__ = fault
+    return News(fault=told)
 
 
 def combined(wants: list[TopK]) -> TopK:

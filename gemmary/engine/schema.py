@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,10 @@ import numpy.typing as npt
 
 from ..errors import PromptError
 from ..inputs.tokenizer import Tokenizer
+from .schemabounds import MAX_SCHEMA, check
+from .schemabounds import SchemaError as SchemaError
 
-MAX_SCHEMA = 1 << 18  # characters
 TOO_HARD = "the schema is too hard to follow: make it simpler"
-
-
-class SchemaError(PromptError):
-    """A JSON schema that cannot be followed."""
 
 
 class _Vocabulary:
@@ -52,15 +50,18 @@ class Schemas:
         except ImportError:
             raise PromptError('schema= needs llguidance: pip install "gemmary[serve]"') from None
         text = _json(schema)
+        check(text)
         if not self._tokenizer.stops:
             raise PromptError("this model has no token that ends an answer, so no schema can be followed")
-        try:
-            # Free white space invites models to loop on it.
-            translate = llguidance.LLMatcher.grammar_from_json_schema
-            grammar = translate(text, overrides={"whitespace_flexible": False})
-        except ValueError as fault:
-            raise SchemaError(f"this JSON schema cannot be used: {_short(fault)}") from None
-        matcher = llguidance.LLMatcher(self._vocabulary(llguidance), grammar, log_level=0)
+        vocabulary = self._vocabulary(llguidance)
+        with panics():
+            try:
+                # Free white space invites models to loop on it.
+                translate = llguidance.LLMatcher.grammar_from_json_schema
+                grammar = translate(text, overrides={"whitespace_flexible": False})
+            except ValueError as fault:
+                raise SchemaError(f"this JSON schema cannot be used: {_short(fault)}") from None
+            matcher = llguidance.LLMatcher(vocabulary, grammar, log_level=0)
         if matcher.is_error():
             raise SchemaError(f"this JSON schema cannot be used: {_short(matcher.get_error())}")
         constraint = SchemaConstraint(matcher, self._vocab)
@@ -87,19 +88,32 @@ class SchemaConstraint:
 
     def allowed(self) -> npt.NDArray[np.bool_]:
         """bool [V] of the tokens that may come next."""
-        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        with panics():
+            self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._check()
         return np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocab].astype(np.bool_)
 
     def accept(self, token: int) -> bool:
         """Take the chosen token; True when the JSON is complete."""
-        self._matcher.consume_token(token)
+        with panics():
+            self._matcher.consume_token(token)
         self._check()
         return bool(self._matcher.is_stopped())
 
     def _check(self) -> None:
         if self._matcher.is_error():
             raise SchemaError(TOO_HARD)  # the matcher's own words quote the answer
+
+
+@contextmanager
+def panics() -> Iterator[None]:
+    """A panic of llguidance becomes a SchemaError: pyo3's class for it is no Exception."""
+    try:
+        yield
+    except BaseException as fault:
+        if type(fault).__name__ != "PanicException":
+            raise
+        raise SchemaError(TOO_HARD) from None
 
 
 def _short(fault: object) -> str:
@@ -113,6 +127,6 @@ def _json(schema: object) -> str:
             schema = json.dumps(dict(schema), allow_nan=False)
         except (TypeError, ValueError, RecursionError):
             raise SchemaError("the schema must be plain JSON") from None
-    if not isinstance(schema, str) or len(schema) > MAX_SCHEMA:
+    if not isinstance(schema, str):
         raise SchemaError(f"the schema must be an object, or JSON text of at most {MAX_SCHEMA:,} characters")
     return schema

@@ -125,13 +125,14 @@ def _do(future: Future[Any], job: Callable[[], Any]) -> None:
         with _LAUNCH:
             result = job()
     except BaseException as fault:
-        future.set_exception(_typed(fault))
+        future.set_exception(typed(fault))
         del future  # see `run`
     else:
         future.set_result(result)
 
 
-def _typed(fault: BaseException) -> BaseException:
+def typed(fault: BaseException) -> BaseException:
+    """`fault` as users are told it."""
     if isinstance(fault, MemoryError) and not isinstance(fault, GemmaryError):
         return MemoryBudgetError(
             "this machine's memory is used up: close other programs, or load the model with a smaller context"

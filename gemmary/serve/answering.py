@@ -157,7 +157,7 @@ class Answering:
             self._meters[index] = meter = account.meter()
             heard = meter.heard(listener)
         request = self._prompts[prompt], heard, self._orders[order], self._caller.owner, self._caller.key
-        opening = asyncio.ensure_future(asyncio.to_thread(self._model.open, *request))
+        opening = asyncio.ensure_future(asyncio.to_thread(self._model.open, *request, order > 0))
         try:
             self._transcripts[index] = await asyncio.shield(opening)
         except asyncio.CancelledError:

@@ -84,6 +84,12 @@ async def prompt(
     return await asyncio.to_thread(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
 
 
+def check_queue(model: Model) -> None:
+    """QueueFullError before anything is done for a request that could not wait."""
+    if model.scheduler is not None:
+        model.scheduler.check_queue()
+
+
 def check_length(model: Model, messages: Sequence[Mapping[str, Any]]) -> None:
     """ContextFullError for messages that are far too long, before anything is done with them."""
     characters = sum(len(text) for message in messages for text in _texts(message))

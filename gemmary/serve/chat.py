@@ -40,6 +40,7 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
 async def _chat(request: Request, asked: ChatRequest) -> Response:
     state = request.app.state
     model: Model = await state.models.ready(asked.model)
+    asking.check_queue(model)
     forced, order = forced_calls(asked), _order(asked, model)
     order = asking.limited(request, order, order.max_tokens)
     tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]

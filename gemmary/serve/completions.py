@@ -38,6 +38,7 @@ async def completions(request: Request, asked: CompletionRequest) -> Response:
 async def _complete(request: Request, asked: CompletionRequest) -> Response:
     state = request.app.state
     model: Model = await state.models.ready(asked.model)
+    asking.check_queue(model)
     prompts, n = _prompts(asked), asked.n or 1
     asking.refuse(len(prompts) * n > MOST_CHOICES, f"more than {MOST_CHOICES} answers at once", "n")
     asking.refuse(asked.echo and asked.logprobs is not None, "does not go together with logprobs", "echo")

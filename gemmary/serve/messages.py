@@ -51,6 +51,7 @@ async def _count(request: Request, asked: Conversation) -> Response:
 async def _answer(request: Request, asked: MessagesRequest) -> Response:
     state = request.app.state
     model: Model = await state.models.ready(asked.model)
+    asking.check_queue(model)
     forced, names = _forced(asked), [tool.name for tool in asked.tools or ()]
     order = Order(_sampling(asked), asked.max_tokens, asked.stop_sequences or (), _schema(asked))
     order = asking.limited(request, order, asked.max_tokens)

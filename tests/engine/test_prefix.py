@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 
 import gemmary
+from gemmary.engine import prefix
+from gemmary.engine.options import Order
 from gemmary.engine.prefix import Snapshots
+from gemmary.engine.sampling import Sampling
 from gemmary.model.pages import Sequence
 from gemmary.ops.contract import Full
 from tests.parity.sharp import VOCAB, text_ids
 
+from .company import Listener, alone, crowd, ended, left_over
 from .pool import settled, snapshots
 
 LONG = {"role": "user", "content": "the quick brown fox jumps over the lazy dog " * 3}
@@ -162,3 +167,97 @@ def test_the_least_recently_used_goes_first(fresh: gemmary.Model) -> None:
         runner.pages.release(sequence)
     kept.clear()
     assert settled(fresh) == (0, 0)
+
+
+def turns(model: gemmary.Model, *said: str) -> list[int]:
+    """The ids of a conversation whose texts were said in turns, the next one being the model's."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[n % 2], "content": text} for n, text in enumerate(said)]
+    return list(model.prompt(messages).ids)
+
+
+A, B, C = "the quick brown fox " * 5, "jumps over the lazy dog " * 4, "and comes back again " * 5
+JOURNEYS = {  # what was asked, what is asked then: all of it past the window of 48
+    "append": ((A,), (A, B, C)),
+    "edit": ((A, B, C), (A, B, "but why")),
+    "regenerate": ((A, B, C), (A, B, C)),
+    "branch": ((A, B, A, B, C), (A, B, "another way", B, C)),
+    "system prompt": ((A + "one",), (A + "two",)),
+}
+
+
+@pytest.mark.parametrize("evicted", [False, True], ids=["kept", "evicted"])
+@pytest.mark.parametrize("journey", JOURNEYS)
+def test_journeys(model: gemmary.Model, journey: str, evicted: bool) -> None:
+    """Of one user, while another one reads the same and more, with few pages so that old ones go, or many."""
+    crowded = crowd(model, (10, 14) if evicted else (200, 300), streams=2, context=1024)
+    order = Order(Sampling(seed=5), 10)
+
+    def said(ids: list[int], key: bytes) -> tuple[list[int], int]:
+        listener = Listener()
+        transcript = crowded.open(ids, listener, order, key.decode(), key)
+        ended([listener])
+        assert listener.fault is None
+        return listener.ids, transcript.run.cached
+
+    first, then = (turns(model, *texts) for texts in JOURNEYS[journey])
+    said(first, b"ours")
+    assert said(first, b"theirs") == (alone(model, first, order), 0), "another user's text was used"
+    for number in range(6 if evicted else 1):
+        said(text_ids(220, seed=number), b"theirs")
+    ids, cached = said(then, b"ours")
+    assert ids == alone(model, then, order)
+    assert said(then, b"theirs")[0] == ids
+    if not evicted and journey != "system prompt":
+        assert cached >= 100
+    if evicted:
+        assert cached == 0, "nothing was evicted: the pages were too many to show anything"
+    assert left_over(crowded)[:3] == (0, 0, 0)
+
+
+class Short:
+    """SHA-256, of which one byte is left."""
+
+    def __init__(self, data: bytes) -> None:
+        self._digest = sha256(data).digest()[:1]
+
+    def digest(self) -> bytes:
+        return self._digest
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_hash_of_eight_bits_confuses_nothing(
+    fresh: gemmary.Model, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Compared in full, the longest usable beginning is found: as by going through all that is kept."""
+    runner = fresh._runner
+    assert runner is not None
+    pages, rng = runner.pages, np.random.default_rng(0)
+    monkeypatch.setattr(prefix.hashlib, "sha256", Short)
+    kept = Snapshots(pages, 40)
+    for _ in range(count):
+        text = rng.integers(0, 3, rng.integers(1, 200)).tolist()
+        text[:100] = [1] * int(rng.choice([0, 20, 64, 100]))
+        key = bytes([rng.integers(3)])
+        lengths = [
+            shared
+            for old in kept._kept.values()
+            if old.key == key
+            and pages.can_truncate(old.sequence, shared := common(old.ids.tolist(), text[:-1]))
+        ]
+        sequence = kept.start(text, key)
+        assert sequence.length == max(lengths, default=0)
+        more = len(text) - sequence.length
+        while not pages.room(sequence, more):
+            assert kept.evict()
+        pages.reserve(sequence, more)
+        pages.commit(sequence, more)
+        kept.keep(text, sequence, key)
+        pages.release(sequence)
+    kept.clear()
+    assert settled(fresh) == (0, 0)
+
+
+def common(a: list[int], b: list[int]) -> int:
+    """Length of the common beginning."""
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

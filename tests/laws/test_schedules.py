@@ -1,6 +1,7 @@
 """Bits do not depend on company: whatever shares a step, joins, leaves or gives way, each text is its own.
 
-Random schedules: prompts that share beginnings, with and without pictures, every kind of draw, arrivals and
+Random schedules: prompts that share beginnings, with and without pictures and crops, every kind of draw and
+schemas, users who share and who do not, arrivals and
 cancellations in the middle of others, few pages so that texts give way and are read again. Each text is
 compared, ids and log-probabilities, with the same request on a model that does nothing else.
 """
@@ -21,6 +22,7 @@ from gemmary.engine.options import Order
 from gemmary.engine.runner import Runner
 from gemmary.engine.sampling import Sampling
 from gemmary.engine.scheduler import News
+from gemmary.inputs.crops import PanAndScan
 from gemmary.inputs.prompt import Prompt
 from tests.engine import seeing
 from tests.parity.sharp import text_ids
@@ -28,6 +30,16 @@ from tests.parity.sharp import text_ids
 CONTEXT = 320
 FEW_PAGES = (6, 9)  # of each kind: a whole text and not much more
 MANY_PAGES = (60, 120)
+SCHEMAS: list[Any] = [
+    {"enum": ["yes", "no", "perhaps"]},
+    {"type": "string", "pattern": "^[a-z]{3,40}$"},
+    {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "words": {"type": "array", "items": {"type": "string"}}},
+        "required": ["n", "words"],
+        "additionalProperties": False,
+    },
+]
 
 
 @dataclass
@@ -39,6 +51,7 @@ class Plan:
     after: int
     cut: int | None = None
     owner: str = ""
+    key: bytes = b""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float | None] = field(default_factory=list)
     end: str | None = None
@@ -63,6 +76,9 @@ def asked(loaded: gemmary.Model) -> list[Any]:
         t[: int(rng.integers(1, len(t) + 1))] + text_ids(int(rng.integers(0, 40)), seed=9) for t in trunks * 8
     ]
     pictures: list[Any] = [loaded.prompt(seeing.asked(*seeds)) for seeds in ((1,), (2, 1), (1, 1, 3))]
+    wide = {"role": "user", "content": [{"type": "image", "image": seeing.picture(4, (40, 160))}]}
+    pictures.append(loaded.prompt([wide], pan_and_scan=PanAndScan(min_crop=16)))
+    assert len(pictures[-1].keys) > 1, "it was not cut"
     return [text or [5] for text in texts] + pictures * 3
 
 
@@ -74,7 +90,8 @@ def orders(rng: np.random.Generator) -> Order:
         Sampling(seed=4, repeat_penalty=1.3, frequency_penalty=0.5, logprobs=3),
         Sampling(seed=5, logit_bias={7: 4.0, 9: -100.0}, logprobs=0),
     ][int(rng.integers(5))]
-    return Order(sampling, max_tokens=int(rng.integers(1, 40)))
+    schema = SCHEMAS[int(rng.integers(len(SCHEMAS)))] if rng.random() < 0.25 else None
+    return Order(sampling, max_tokens=int(rng.integers(1, 40)), schema=schema)
 
 
 def alone(model: gemmary.Model, plan: Plan, known: dict[Any, Any]) -> tuple[list[int], list[float | None]]:
@@ -88,10 +105,19 @@ def alone(model: gemmary.Model, plan: Plan, known: dict[Any, Any]) -> tuple[list
         model._thread.run(model._runner.snapshots.clear)
         s = plan.order.sampling
         reply = model.generate(
-            plan.words, max_tokens=plan.order.max_tokens, temperature=s.temperature, top_k=s.top_k,
-            top_p=s.top_p, repeat_penalty=s.repeat_penalty, frequency_penalty=s.frequency_penalty,
-            logit_bias=s.logit_bias, seed=s.seed, logprobs=s.logprobs, speculate=False,
-        )  # fmt: skip
+            plan.words,
+            max_tokens=plan.order.max_tokens,
+            temperature=s.temperature,
+            top_k=s.top_k,
+            top_p=s.top_p,
+            repeat_penalty=s.repeat_penalty,
+            frequency_penalty=s.frequency_penalty,
+            logit_bias=s.logit_bias,
+            seed=s.seed,
+            logprobs=s.logprobs,
+            schema=plan.order.schema,
+            speculate=False,
+        )
         known[key] = list(reply.ids), [entry.logprob for entry in reply.logprobs or ()]
     return known[key]
 
@@ -119,7 +145,7 @@ def played(model: Model, plans: list[Plan]) -> None:
                 done.release()
             arrive()
 
-        plan.cancel = model.open(plan.words, hear, plan.order, plan.owner).request.cancel
+        plan.cancel = model.open(plan.words, hear, plan.order, plan.owner, plan.key).request.cancel
 
     arrive()
     for _ in plans:
@@ -135,6 +161,7 @@ def check(loaded: gemmary.Model, asked: list[Any], number: int, known: dict[Any,
             after=int(rng.integers(0, 60)),
             cut=int(rng.integers(1, 12)) if rng.random() < 0.2 else None,
             owner=str(rng.integers(3)),
+            key=bytes([rng.integers(2)]),
         )
         for _ in range(int(rng.integers(2, 9)))
     ]

@@ -181,6 +181,24 @@ def test_a_full_queue_says_when_to_come_again(
     assert (other.status_code, other.json()["error"]["type"]) == (429, "rate_limit_error")
 
 
+def test_further_answers_are_promised(
+    url: str, bundled: gemmary.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that fills up behind the first of n answers is no fault in the middle of a stream."""
+    line = bundled.scheduler._line  # type: ignore[union-attr]
+    begun = bundled.open
+
+    def filling(*args: Any) -> Any:
+        opened = begun(*args)
+        monkeypatch.setattr(line, "_limit", 0)
+        return opened
+
+    monkeypatch.setattr(bundled, "open", filling)
+    body = {"messages": ASK, "max_tokens": 3, "n": 3, "stream": True}
+    told = httpx.post(f"{url}{PATH}", json=body, timeout=60).text
+    assert told.count('finish_reason":"') == 3, told
+
+
 def test_a_model_that_is_closed_ends_its_answers(url: str, bundled: gemmary.Model) -> None:
     with httpx.stream("POST", f"{url}{PATH}", json=endless(bundled, stream=True), timeout=60) as answer:
         lines = answer.iter_lines()

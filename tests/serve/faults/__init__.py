@@ -1,0 +1,1 @@
+"""What breaks a server, and what it does then."""
