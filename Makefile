@@ -10,8 +10,8 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 
 # Taken raw, before make expands dollar signs, and handed on through the environment: no quoting can break.
-export GEMMARY_PROMPT := $(value PROMPT)
-export GEMMARY_MODEL := $(value MODEL)
+export CHAT_PROMPT := $(value PROMPT)
+export CHAT_MODEL := $(value MODEL)
 unexport PROMPT MODEL
 MAKEOVERRIDES :=
 
@@ -19,7 +19,7 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
 
 chat: $(VENV)/.core ## talk to the bundled model; PROMPT="..." for one answer, MODEL=... for another model
-	@$(VENV)/bin/gemmary chat $${GEMMARY_MODEL:+"$$GEMMARY_MODEL"} $${GEMMARY_PROMPT:+-p "$$GEMMARY_PROMPT"}
+	@$(VENV)/bin/gemmary chat $${CHAT_MODEL:+"$$CHAT_MODEL"} $${CHAT_PROMPT:+-p "$$CHAT_PROMPT"}
 
 test: $(VENV)/.dev ## the short tests: under five minutes on two cores
 	@$(VENV)/bin/python -m pytest -q
