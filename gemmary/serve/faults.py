@@ -111,14 +111,16 @@ async def _ours(request: Request, fault: Exception) -> JSONResponse:
 
 
 async def _http(request: Request, fault: Exception) -> JSONResponse:
-    assert isinstance(fault, HTTPException)
+    if not isinstance(fault, HTTPException):
+        raise fault
     status = fault.status_code
     sentence = BAD_JSON if status == 400 else SENTENCES.get(status, HTTPStatus(status).phrase.lower())
     return answer(request.url.path, sentence, Kind(status), fault.headers)
 
 
 async def _invalid(request: Request, fault: Exception) -> JSONResponse:
-    assert isinstance(fault, RequestValidationError)
+    if not isinstance(fault, RequestValidationError):
+        raise fault
     message, param = sentence(fault.errors(), fault.body)
     return answer(request.url.path, message, Kind(400, param=param or None))
 

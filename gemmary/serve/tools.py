@@ -109,7 +109,8 @@ class CallReader:
 
     def _arguing(self) -> list[Part]:
         """More of the arguments of the call that is open."""
-        assert self._arguments is not None
+        if self._arguments is None:
+            return []
         count = self._arguments.take(self._held)
         taken, self._held = self._held[:count], self._held[count:]
         index = self._calls - 1

@@ -23,7 +23,9 @@ from .terminals import FAKE, ROOT
 from .tiny import write_tiny
 
 GEMMARY = "import sys; sys.argv[0] = 'gemmary'; from gemmary.cli import main; main()"
-VERBS = ("chat", "show", "pull", "list", "rm", "bench", "quantize", "convert", "study")
+VERBS = (
+    "chat", "serve", "ps", "show", "pull", "list", "rm", "bench", "quantize", "convert", "study", "train",
+)  # fmt: skip
 Run = Callable[..., tuple[int, str, str]]
 
 

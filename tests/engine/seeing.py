@@ -15,7 +15,7 @@ from gemmary.inputs.vocabulary import Kind as Piece
 from gemmary.inputs.vocabulary import Vocabulary
 from tests.parity.ggufs import vocabulary
 from tests.parity.sharp import VOCAB, Kind
-from tests.parity.towers import BEGIN, END, SOFT, TOWERS, saved_multimodal
+from tests.parity.towers import BEGIN, END, SOFT, TOWERS, googles_windows, saved_multimodal
 
 # A picture has 16 tokens: more than the window. So the order of the mask's parts shows.
 KIND = Kind(
@@ -54,7 +54,7 @@ def expected(reference: Any, prompt: Prompt) -> np.ndarray:
     """Logits [T, V] of transformers for a prompt of ours."""
     ids = torch.tensor([prompt.ids])
     pixels = None if prompt.pixels is None else torch.from_numpy(prompt.pixels)
-    with torch.no_grad():
+    with torch.no_grad(), googles_windows():
         out = reference(input_ids=ids, pixel_values=pixels, token_type_ids=(ids == SOFT).long())
     return out.logits[0].numpy()
 

@@ -27,7 +27,7 @@ from gemmary.weights.checkpoint import open_checkpoint
 from .sharp import KINDS, distance, text_ids
 from .test_pictures import causal_only, picture_outside_window, pictures_see_each_other
 from .test_transformers import LIMIT
-from .towers import BEGIN, END, SOFT, TOWERS, pictures, saved_multimodal
+from .towers import BEGIN, END, SOFT, TOWERS, googles_windows, pictures, saved_multimodal
 
 KIND = replace(KINDS[2], window=11)  # a picture has 16 tokens
 EYES = TOWERS[0]
@@ -59,17 +59,10 @@ def prompt(count: int) -> tuple[list[int], np.ndarray]:
     return ids, np.array(block, np.int32)
 
 
-def window_on_both_sides(window: int) -> Any:
-    """An overlay as transformers wants it; its own ends `window` tokens behind, and nowhere ahead."""
-    return lambda batch, head, query, key: (query - key).abs() < window
-
-
 def expected(model: Any, count: int) -> np.ndarray:
     """Logits [T, V] of transformers."""
     ids, block = prompt(count)
-    overlay = "transformers.models.gemma3.modeling_gemma3.sliding_window_overlay"
-    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlay, window_on_both_sides)
+    with torch.no_grad(), googles_windows():
         out = model(
             input_ids=torch.tensor([ids]),
             pixel_values=torch.from_numpy(pictures(EYES, count)),

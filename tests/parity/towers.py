@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from .sharp import VOCAB, Kind, hf_config
@@ -116,3 +119,18 @@ def pictures(eyes: Eyes, count: int, seed: int = 0) -> np.ndarray:
     ]
     noise = rng.uniform(-1, 1, grown.shape).astype(np.float32)
     return np.clip(0.7 * grown + 0.3 * noise, -1, 1)
+
+
+@contextmanager
+def googles_windows() -> Iterator[None]:
+    """transformers with Google's local mask: its own ends `window` tokens behind a query, and nowhere ahead.
+
+    The two differ where a picture is longer than the window, as at no real size.
+    """
+
+    def overlay(window: int) -> Any:
+        return lambda batch, head, query, key: (query - key).abs() < window
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transformers.models.gemma3.modeling_gemma3.sliding_window_overlay", overlay)
+        yield

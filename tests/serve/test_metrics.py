@@ -103,7 +103,9 @@ def test_running_and_waiting_are_told(base: str) -> None:
 
 def test_a_client_that_goes_is_counted(base: str) -> None:
     before = of(scrape(base), "gemmary_request_success_total", finished_reason="abort")
-    with HTTP.stream("POST", base + CHAT, json=body(LONG, 500, stream=True), timeout=60) as answer:
+    with HTTP.stream(
+        "POST", base + CHAT, json=body(LONG, 900, stream=True, ignore_eos=True), timeout=60
+    ) as answer:
         next(answer.iter_lines())
     for _ in range(200):
         after = of(scrape(base), "gemmary_request_success_total", finished_reason="abort")

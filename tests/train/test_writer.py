@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
-from gemmary.train import checkpoint
+from gemmary.train import checkpoint, tensor_files
 from gemmary.train.checkpoint import Checkpoint, CheckpointError, load_latest
 from gemmary.train.writer import Writer
 from tests.train import toys
@@ -25,9 +26,9 @@ class Gate:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.open, self.writing, self.most, self._now = threading.Event(), threading.Event(), 0, 0
-        honest = checkpoint._write
+        honest = tensor_files.write
 
-        def write(target: Path, given: Checkpoint) -> None:
+        def write(target: Path, given: Mapping[str, torch.Tensor]) -> None:
             self._now += 1
             self.most = max(self.most, self._now)
             self.writing.set()
@@ -35,7 +36,7 @@ class Gate:
             honest(target, given)
             self._now -= 1
 
-        patch.setattr(checkpoint, "_write", write)
+        patch.setattr(tensor_files, "write", write)
 
 
 def test_what_changes_while_it_is_written_is_not_in_it(
