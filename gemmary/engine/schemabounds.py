@@ -1,8 +1,8 @@
 """How hard a JSON schema may be to follow: what a compiler of grammars would take seconds or gigabytes for.
 
-llguidance bounds its own work, but not all of it: a remainder needs a state for each number below the divisor,
-and a long literal or pattern one for each of its characters, gone through for every token of an answer. Both
-are refused here before anything is compiled.
+llguidance bounds its own work, but not all of it: a remainder needs a state for each number below the
+divisor, and a long literal or pattern one for each of its characters, gone through for every token of an
+answer. Both are refused here before anything is compiled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SchemaError(PromptError):
 
 
 def check(text: str) -> None:
-    """SchemaError where a schema, as JSON, is too hard. What is wrong with it otherwise, the compiler says."""
+    """SchemaError where a schema, as JSON, is too hard. What else is wrong with it, the compiler says."""
     if len(text) > MAX_SCHEMA:
         raise SchemaError(f"the schema must be an object, or JSON text of at most {MAX_SCHEMA:,} characters")
     try:
@@ -63,6 +63,6 @@ def _check_remainders(divisors: set[Decimal]) -> None:
         wide = math.lcm(*(int(number.scaleb(-last)) for number in divisors)) > MAX_REMAINDERS
     if wide:
         raise SchemaError(
-            f"multipleOf: numbers of this schema have a common multiple above {MAX_REMAINDERS:,} of their last "
-            "digits: leave some out"
+            f"multipleOf: the numbers of this schema have a common multiple above {MAX_REMAINDERS:,} of "
+            "their last digits: leave some out"
         )

@@ -146,7 +146,7 @@ def branch(request: Request, id: Place, branching: Branching) -> dict[str, Any]:
 @router.post(
     "/conversations/{id}/pictures",
     status_code=201,
-    responses={415: {"description": "The body is no picture.", "model": faults.Faulty}},
+    responses={415: {"description": "The body is no picture.", "model": Faulty}},
     openapi_extra={"requestBody": {"required": True, "content": {"image/*": {"schema": {
         "type": "string", "format": "binary"}}}}},
 )  # fmt: skip

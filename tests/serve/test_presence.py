@@ -196,7 +196,7 @@ def test_further_answers_are_promised(
     monkeypatch.setattr(bundled, "open", filling)
     body = {"messages": ASK, "max_tokens": 3, "n": 3, "stream": True}
     told = httpx.post(f"{url}{PATH}", json=body, timeout=60).text
-    assert told.count("finish_reason\":\"") == 3, told
+    assert told.count('finish_reason":"') == 3, told
 
 
 def test_a_model_that_is_closed_ends_its_answers(url: str, bundled: gemmary.Model) -> None:

@@ -13,15 +13,41 @@ Around = Callable[[Any], Any]
 Place = tuple[tuple[Any, ...], Schema, Around]
 
 OVER = (1 << 31, -(1 << 31) - 1, (1 << 53) + 1, 1 << 63, -(1 << 63) - 1, 1 << 200)
-NUMBERS: tuple[Any, ...] = (*OVER, 0, -1, 1, 1.0, -0.0, 0.5, 1e308, -1e308, 5e-324, float("nan"), float("inf"))
-STRANGE: tuple[Any, ...] = (None, True, False, "", "1", "x" * 1_000_000, "\x00", "\ud800", [], [[]], {}, {"a": 1})
+NUMBERS: tuple[Any, ...] = (
+    *OVER,
+    0,
+    -1,
+    1,
+    1.0,
+    -0.0,
+    0.5,
+    1e308,
+    -1e308,
+    5e-324,
+    float("nan"),
+    float("inf"),
+)
+STRANGE: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    "",
+    "1",
+    "x" * 1_000_000,
+    "\x00",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+)
 DEEP = json.loads("[" * 400 + "]" * 400)
 MANY = [1] * 100_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """A body for an operation, all right but perhaps for one field. fits: what its schema says; None: unsaid."""
+    """A body for an operation, right but perhaps for one field. fits: what its schema says; None: unsaid."""
 
     path: str
     field: str
@@ -39,11 +65,15 @@ def cases(document: dict[str, Any], base: dict[str, dict[str, Any]]) -> Iterator
         content = document["paths"][path]["post"]["requestBody"]["content"]
         schema = content["application/json"]["schema"]
         places = list(_places(schema, document, body))
-        several = Counter(keys for keys, _, _ in places)  # lists of ids, or of texts: what one refuses fits the other
+        several = Counter(
+            keys for keys, _, _ in places
+        )  # lists of ids, or of texts: what one refuses fits the other
         for keys, inner, around in places:
             for value in (*_borders(inner, document), *NUMBERS, *STRANGE, DEEP, MANY):
                 name, fit = ".".join(map(str, keys)), fits(value, inner, document)
-                yield Case(path, name, value, around(value), None if fit is False and several[keys] > 1 else fit)
+                yield Case(
+                    path, name, value, around(value), None if fit is False and several[keys] > 1 else fit
+                )
 
 
 def fits(value: Any, schema: Schema, document: Schema) -> bool | None:
@@ -110,7 +140,7 @@ def example(schema: Schema, document: Schema) -> Any:
         return [example(schema["items"], document)] * max(1, schema.get("minItems", 0))
     if kind == "string":
         return "image/png" if "image" in schema.get("pattern", "") else "1"
-    return {"integer": max(1, schema.get("minimum", 1)), "number": 1.0, "boolean": False}.get(kind or "", None)
+    return {"integer": max(1, schema.get("minimum", 1)), "number": 1.0, "boolean": False}.get(kind or "")
 
 
 def _branches(schema: Schema) -> list[Schema]:

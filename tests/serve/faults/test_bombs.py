@@ -49,12 +49,20 @@ SCHEMAS: dict[str, Any] = {
     "look around": matching("^(?=a)(?!b).*$"),
     "at least": {"type": "string", "minLength": 10**9},
     "many items": {"type": "array", "minItems": 10**9, "items": {"type": "integer"}},
-    "items of items": {"type": "array", "minItems": 1000, "items": {"type": "array", "minItems": 1000, "items": {
-        "type": "array", "minItems": 1000}}},
+    "items of items": {
+        "type": "array",
+        "minItems": 1000,
+        "items": {"type": "array", "minItems": 1000, "items": {"type": "array", "minItems": 1000}},
+    },
     "a large divisor": {"type": "integer", "multipleOf": 999_983},
     "a small divisor": {"type": "number", "multipleOf": 1e-300},
     "divisors": {"allOf": [{"type": "integer", "multipleOf": p} for p in (9973, 9967, 9949, 9941)]},
-    "divisors apart": {"$defs": {"a": {"multipleOf": 997}}, "type": "integer", "multipleOf": 991, "$ref": "#/$defs/a"},
+    "divisors apart": {
+        "$defs": {"a": {"multipleOf": 997}},
+        "type": "integer",
+        "multipleOf": 991,
+        "$ref": "#/$defs/a",
+    },
     "a long literal": {"const": "x" * 100_000},
     "a long name": {"type": "object", "properties": {"x" * 100_000: {}}},
     "many literals": {"enum": [str(i) for i in range(12_000)]},
@@ -69,12 +77,15 @@ SCHEMAS: dict[str, Any] = {
     "items doubled": doubling("prefixItems", 20, 8),
     "patterns of names": {"type": "object", "patternProperties": {f"^.*{i}.{{20}}$": {} for i in range(100)}},
     "patterns together": {"allOf": [matching(f"^.*{i}.*$") for i in range(20)]},
-    "separators": {"x-guidance": {"whitespace_flexible": True, "item_separator": "(.{1,1000}){1,1000}"}, "type": "array"},
+    "separators": {
+        "x-guidance": {"whitespace_flexible": True, "item_separator": "(.{1,1000}){1,1000}"},
+        "type": "array",
+    },
     "somewhere else": {"$ref": "http://127.0.0.1:1/x.json"},
     "a file": {"$ref": "file:///etc/passwd"},
     "half a character": {"const": "\ud800"},
     "many nodes": {"anyOf": [{"const": i} for i in range(5000)]},
-}  # fmt: skip
+}
 
 
 def as_format(schema: Any) -> dict[str, Any]:
@@ -87,10 +98,21 @@ def as_tool(schema: Any) -> dict[str, Any]:
     return {"messages": SAY, "max_tokens": 8, "tools": [tool], "tool_choice": "required"}
 
 
-FEW = ("catastrophic", "counted", "long pattern", "a large divisor", "divisors", "a long literal", "deep", "of itself")
+FEW = (
+    "catastrophic",
+    "counted",
+    "long pattern",
+    "a large divisor",
+    "divisors",
+    "a long literal",
+    "deep",
+    "of itself",
+)
 
 
-@pytest.mark.parametrize("names", [FEW, pytest.param(tuple(SCHEMAS), marks=pytest.mark.long)], ids=["few", "all"])
+@pytest.mark.parametrize(
+    "names", [FEW, pytest.param(tuple(SCHEMAS), marks=pytest.mark.long)], ids=["few", "all"]
+)
 def test_schemas(url: str, bundled: gemmary.Model, names: tuple[str, ...]) -> None:
     """Processor time, for others may use this machine too; the text of a neighbour; memory."""
     asked = endless(bundled, max_tokens=150)
@@ -113,7 +135,9 @@ def test_schemas(url: str, bundled: gemmary.Model, names: tuple[str, ...]) -> No
         for name in names:
             for body in (as_format(SCHEMAS[name]), as_tool(SCHEMAS[name])):
                 started = time.process_time()
-                answer = client.post(CHAT, content=json.dumps(body), headers={"content-type": "application/json"})
+                answer = client.post(
+                    CHAT, content=json.dumps(body), headers={"content-type": "application/json"}
+                )
                 spent = time.process_time() - started
                 assert answer.status_code in (200, 400, 422), (name, answer.text)
                 assert spent < 1.5, f"{name} took {spent:.1f} s"

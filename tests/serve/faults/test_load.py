@@ -88,7 +88,7 @@ def test_slow_readers(bundled: gemmary.Model) -> None:
 
 @pytest.mark.long
 def test_half_sent_requests(bundled: gemmary.Model) -> None:
-    """500 connections that say half of a body and no more: others are answered; bodies that do not come are closed."""
+    """500 connections that say half of a body: others are answered, and these are closed in time."""
     with running(bundled, body_time=1.0) as url:
         httpx.get(f"{url}/health")
         before = resources()
@@ -96,7 +96,9 @@ def test_half_sent_requests(bundled: gemmary.Model) -> None:
         half = [connected(url) for _ in range(500)]
         for number, connection in enumerate(half):
             connection.sendall(data[: len(data) - 1 - number % 40])
-        assert httpx.post(f"{url}{CHAT}", json={"messages": SAY, "max_tokens": 2}, timeout=60).status_code == 200
+        assert (
+            httpx.post(f"{url}{CHAT}", json={"messages": SAY, "max_tokens": 2}, timeout=60).status_code == 200
+        )
         for connection in half:
             connection.settimeout(60)
             assert connection.recv(4096).startswith(b"HTTP/1.1 408")

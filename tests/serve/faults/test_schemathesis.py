@@ -18,21 +18,24 @@ from tests.serve.server import serving
 
 from .wire import pages
 
-schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install schemathesis")
+schemathesis = pytest.importorskip(
+    "schemathesis", reason="schemathesis is not installed: pip install schemathesis"
+)
 NEGATIVE, POSITIVE = schemathesis.GenerationMode.NEGATIVE, schemathesis.GenerationMode.POSITIVE
 
-# A body that fits its schema may still be refused with a sentence: fields can contradict each other, schemas of
-# users need not be schemas, a random text is no picture.
+# A body that fits its schema may still be refused with a sentence: fields can contradict each other, schemas
+# of users need not be schemas, a random text is no picture.
 ANSWERED = ["200", "201", "204", "400", "404", "409", "413", "422", "429"]
 REFUSED = ["400", "401", "403", "404", "405", "408", "409", "413", "415", "422", "429", "431"]
 ANSWERING = (
-    "POST /v1/chat/completions", "POST /v1/completions", "POST /v1/messages", "POST /v1/messages/count_tokens",
-    "POST /tokenize", "POST /detokenize",
+    "POST /v1/chat/completions", "POST /v1/completions", "POST /v1/messages",
+    "POST /v1/messages/count_tokens", "POST /tokenize", "POST /detokenize",
 )  # fmt: skip
 ENDLESS = "GET /api/changes"  # a stream of events that nothing ends
 OTHERS = (
-    "GET /health", "GET /v1/models", "GET /v1/models/{name}", "GET /models", "GET /metrics", "POST /models/load",
-    "POST /models/unload", "GET /api/conversations", "POST /api/conversations", "GET /api/search",
+    "GET /health", "GET /v1/models", "GET /v1/models/{name}", "GET /models", "GET /metrics",
+    "POST /models/load", "POST /models/unload", "GET /api/conversations", "POST /api/conversations",
+    "GET /api/search",
     "POST /api/import", "GET /api/conversations/{id}", "PATCH /api/conversations/{id}",
     "DELETE /api/conversations/{id}", "PUT /api/conversations/{id}/messages/{message}",
     "DELETE /api/conversations/{id}/messages/{message}", "POST /api/conversations/{id}/branch",
@@ -74,7 +77,11 @@ def check(small: tuple[str, gemmary.Model], operation: str, examples: int) -> No
     )  # fmt: skip
     @hypothesis.given(case=bodies)
     def run(case: Any) -> None:
-        if case.meta.generation.mode is POSITIVE and "id" in case.path_parameters and case.path_parameters["id"] > "5":
+        if (
+            case.meta.generation.mode is POSITIVE
+            and "id" in case.path_parameters
+            and case.path_parameters["id"] > "5"
+        ):
             case.path_parameters["id"] = known
         statuses[case.call_and_validate(base_url=url, timeout=120).status_code] += 1
 

@@ -1,4 +1,4 @@
-"""Leaving at every stage of a request's life frees all it has, within a step; faults at every stage are its own."""
+"""Leaving at every stage of a request's life frees all that it has, within a step; its faults are its own."""
 
 from __future__ import annotations
 
@@ -43,11 +43,18 @@ def shown(seed: int, size: tuple[int, int] = (40, 60)) -> dict[str, Any]:
     file = io.BytesIO()
     Image.fromarray(seeing.picture(seed, size)).save(file, "PNG")
     link = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": link}},
-                                        {"type": "text", "text": "what is it"}]}  # fmt: skip
+    return {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": link}},
+            {"type": "text", "text": "what is it"},
+        ],
+    }
 
 
-def slowed(patch: pytest.MonkeyPatch, owner: Any, name: str, reached: threading.Event, seconds: float) -> None:
+def slowed(
+    patch: pytest.MonkeyPatch, owner: Any, name: str, reached: threading.Event, seconds: float
+) -> None:
     """A method that says when it is reached, and takes its time."""
     original = getattr(owner, name)
 
@@ -67,7 +74,9 @@ def queued(patch: pytest.MonkeyPatch, model: gemmary.Model, reached: threading.E
     return endless(model)
 
 
-def decoding_a_picture(patch: pytest.MonkeyPatch, model: gemmary.Model, reached: threading.Event) -> dict[str, Any]:
+def decoding_a_picture(
+    patch: pytest.MonkeyPatch, model: gemmary.Model, reached: threading.Event
+) -> dict[str, Any]:
     slowed(patch, decoderprocess.DECODER, "decode", reached, 0.3)
     return {"messages": [shown(1)]}
 
@@ -92,8 +101,9 @@ def compiling(patch: pytest.MonkeyPatch, model: gemmary.Model, reached: threadin
     return endless(model, response_format=SCHEMA)
 
 
-STAGES: dict[str, Stage] = {stage.__name__: stage for stage in (
-    queued, decoding_a_picture, in_the_tower, reading, writing, compiling)}  # fmt: skip
+STAGES: dict[str, Stage] = {
+    stage.__name__: stage for stage in (queued, decoding_a_picture, in_the_tower, reading, writing, compiling)
+}
 
 
 def left(sighted: tuple[str, gemmary.Model], patch: pytest.MonkeyPatch, stage: Stage, stream: bool) -> None:
@@ -124,7 +134,9 @@ def test_leaving(sighted: tuple[str, gemmary.Model], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.long
-def test_an_image_worker_that_is_killed(sighted: tuple[str, gemmary.Model], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_worker_that_is_killed(
+    sighted: tuple[str, gemmary.Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """kill -9 in the middle of a picture: that request is told, its neighbour says what it says alone."""
     url, model = sighted
     asked = endless(model, max_tokens=60)
@@ -142,7 +154,9 @@ def test_an_image_worker_that_is_killed(sighted: tuple[str, gemmary.Model], monk
         for number in range(10):
             with monkeypatch.context() as patch:
                 patch.setattr(decoderprocess, "_exchange", killed)
-                answer = client.post(CHAT, json={"messages": [shown(100 + number, (400, 600))], "max_tokens": 2})
+                answer = client.post(
+                    CHAT, json={"messages": [shown(100 + number, (400, 600))], "max_tokens": 2}
+                )
             assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_image")
             good = client.post(CHAT, json={"messages": [shown(100 + number, (400, 600))], "max_tokens": 2})
             assert good.status_code == 200, good.text
@@ -154,7 +168,7 @@ def test_an_image_worker_that_is_killed(sighted: tuple[str, gemmary.Model], monk
 
 @pytest.mark.long
 def test_pictures_that_are_bombs(sighted: tuple[str, gemmary.Model]) -> None:
-    """Refused with a fixed sentence; those behind them are read. More in tests/inputs/test_hostile_pictures.py."""
+    """Refused with a fixed sentence. More of them are in tests/inputs/test_hostile_pictures.py."""
     url, _ = sighted
     huge = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(huge, "PNG")
@@ -162,21 +176,40 @@ def test_pictures_that_are_bombs(sighted: tuple[str, gemmary.Model]) -> None:
     Image.new("L", (60_000, 1)).save(line, "PNG")
     whole = io.BytesIO()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(whole, "JPEG")
-    bombs = [huge.getvalue(), line.getvalue(), whole.getvalue()[:300], b"GIF89a" + b"\xff" * 99, b"\x89PNG\r\n\x1a\n",
-             b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"", b"\x00" * 1_000_000]  # fmt: skip
+    bombs = [
+        huge.getvalue(),
+        line.getvalue(),
+        whole.getvalue()[:300],
+        b"GIF89a" + b"\xff" * 99,
+        b"\x89PNG\r\n\x1a\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"",
+        b"\x00" * 1_000_000,
+    ]
     links = ["data:image/png;base64," + base64.b64encode(bomb).decode() for bomb in bombs]
-    links += ["data:image/png;base64,%%%", "data:,", "data:image/png;base64", "file:///etc/passwd", "/etc/passwd"]
+    links += [
+        "data:image/png;base64,%%%",
+        "data:,",
+        "data:image/png;base64",
+        "file:///etc/passwd",
+        "/etc/passwd",
+    ]
     with httpx.Client(base_url=url, timeout=120) as client:
         for link in links:
             part = {"type": "image_url", "image_url": {"url": link}}
             started = time.process_time()
-            answer = client.post(CHAT, json={"messages": [{"role": "user", "content": [part]}], "max_tokens": 1})
+            answer = client.post(
+                CHAT, json={"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
+            )
             assert answer.status_code in (400, 422), link[:80]
             assert len(answer.json()["error"]["message"]) < 300
             assert time.process_time() - started < 1
         tiny = io.BytesIO()
         Image.new("RGB", (1, 1)).save(tiny, "PNG")
-        one = {"type": "image_url", "image_url": {"url": "data:;base64," + base64.b64encode(tiny.getvalue()).decode()}}
+        one = {
+            "type": "image_url",
+            "image_url": {"url": "data:;base64," + base64.b64encode(tiny.getvalue()).decode()},
+        }
         answer = client.post(CHAT, json={"messages": [{"role": "user", "content": [one]}], "max_tokens": 1})
         assert answer.status_code in (200, 422)
 

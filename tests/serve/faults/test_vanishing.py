@@ -26,11 +26,17 @@ def body(number: int) -> dict[str, Any]:
     """A request of one's own: another length, draw and answer."""
     rng = random.Random(number)
     text = f"{CANARY}. Tell me of {' and '.join(rng.choice(WORDS) for _ in range(rng.choice((1, 3, 30))))}."
-    asked: dict[str, Any] = {"messages": [{"role": "user", "content": text}], "seed": number,
-                             "max_tokens": rng.choice((3, 20, 60)), "stream": rng.random() < 0.8}  # fmt: skip
+    asked: dict[str, Any] = {
+        "messages": [{"role": "user", "content": text}],
+        "seed": number,
+        "max_tokens": rng.choice((3, 20, 60)),
+        "stream": rng.random() < 0.8,
+    }
     if rng.random() < 0.15:
-        asked["response_format"] = {"type": "json_schema", "json_schema": {"name": "w", "schema": {
-            "type": "string", "pattern": "^[a-z]{3,30}$"}}}  # fmt: skip
+        asked["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "w", "schema": {"type": "string", "pattern": "^[a-z]{3,30}$"}},
+        }
     if rng.random() < 0.1:
         asked["n"] = 3
     return asked
@@ -52,11 +58,15 @@ def answer(raw: bytes) -> dict[int, str] | None:
             if "error" in chunk:
                 return None
             for choice in chunk["choices"]:
-                texts[choice["index"]] = texts.get(choice["index"], "") + (choice["delta"].get("content") or "")
+                texts[choice["index"]] = texts.get(choice["index"], "") + (
+                    choice["delta"].get("content") or ""
+                )
     return dict(texts) if done else None
 
 
-def client(url: str, seconds: float, number: int, seen: dict[int, dict[int, str]], statuses: Counter[str]) -> None:
+def client(
+    url: str, seconds: float, number: int, seen: dict[int, dict[int, str]], statuses: Counter[str]
+) -> None:
     rng, until_ = random.Random(number), time.monotonic() + seconds
     while time.monotonic() < until_:
         asked = rng.randrange(300)
@@ -102,7 +112,9 @@ def storm(model: gemmary.Model, clients: int, seconds: float, caplog: pytest.Log
         client(url, 0.3, 10**6, {}, Counter())  # what is opened once
         until(lambda: idle(model))
         before = resources()
-        crowd = [threading.Thread(target=client, args=(url, seconds, n, seen, statuses)) for n in range(clients)]
+        crowd = [
+            threading.Thread(target=client, args=(url, seconds, n, seen, statuses)) for n in range(clients)
+        ]
         for one in crowd:
             one.start()
         time.sleep(seconds / 2)
@@ -114,15 +126,20 @@ def storm(model: gemmary.Model, clients: int, seconds: float, caplog: pytest.Log
         until(lambda: resources()[0] <= before[0], 30)
         # Threads that wait for work stay; there is a fixed number of them at most.
         until(lambda: threading.active_count() <= before[1] + 33, 10)
-        print(f"{sum(statuses.values())} requests: {dict(statuses)}, {len(seen)} texts kept, "
-              f"descriptors {before[0]} -> {resources()[0]}, memory in the second half {(memory() - grown) >> 20:+} MiB")  # fmt: skip
+        print(
+            f"{sum(statuses.values())} requests: {dict(statuses)}, {len(seen)} texts kept, "
+            f"descriptors {before[0]} -> {resources()[0]}, "
+            f"memory in the second half {(memory() - grown) >> 20:+} MiB"
+        )
     assert set(statuses) <= {"200", "429", "503", "vanished", "cut"}, statuses
     assert statuses["200"] and statuses["vanished"]
     for number, texts in seen.items():
         asked = body(number)
         schema = asked.get("response_format", {}).get("json_schema", {}).get("schema")
         for index, text in texts.items():
-            alone = model.chat(asked["messages"], seed=number + index, max_tokens=asked["max_tokens"], schema=schema)
+            alone = model.chat(
+                asked["messages"], seed=number + index, max_tokens=asked["max_tokens"], schema=schema
+            )
             assert text == alone.text, f"request {number} got another text"
     assert CANARY not in caplog.text, "a prompt is in the log"
 
