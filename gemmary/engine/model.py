@@ -25,11 +25,12 @@ from .choices import choices
 from .eyes import encode, numbered
 from .generate import generate
 from .options import Options, Order
+from .passage import Listener
 from .reply import Reply
 from .request import Progress, Request, Run, Text
 from .runner import Runner
 from .sampling import Sampler, Sampling, check_whole
-from .scheduler import Listener, Scheduler
+from .scheduler import Scheduler
 from .schema import Schemas
 from .score import Score, row_logits, score
 from .thread import EngineThread

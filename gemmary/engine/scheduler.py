@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -22,77 +21,17 @@ from ..errors import MemoryBudgetError
 from ..model.pages import Pages, Sequence
 from ..ops.contract import TopK
 from .line import Line
-from .request import End, Request, Run
+from .passage import Listener, News, Passage, went_wrong
+from .request import Request, Run
 from .runner import MAX_CHUNK, Runner
 from .sampling import Draw, NotFiniteError
-from .thread import EngineThread, typed
+from .thread import EngineThread
 
 _READ_SECONDS = 0.15  # of a step that others wait in for their next token, spent on prompts
 _ALONE_SECONDS = 0.5  # of a step that only reads: nobody is cancelled within a step
 _FEWEST = 8  # tokens of a prompt in a step: below, unpacking the weights costs more than using them
 _FEW = 1024  # candidates that the head finds quickly
 _POLL = 0.05  # seconds between two looks of who waits for draws
-
-
-@dataclass(frozen=True)
-class News:
-    """What a step did for a text: draws, how much of the prompt is read, why it ended, or what went wrong."""
-
-    draws: tuple[Draw, ...] = ()
-    read: int = 0
-    end: End | None = None
-    fault: Exception | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether no news will follow."""
-        return self.end is not None or self.fault is not None
-
-
-Listener = Callable[[News], object]
-
-
-@dataclass(eq=False)
-class Passage:
-    """A text in the scheduler. `listener` is called in the engine thread and must not wait; one that raises
-    has gone, and the text is cancelled.
-    """
-
-    request: Request
-    run: Run
-    listener: Listener
-    owner: str
-    ids: list[int] = field(init=False)
-    sequence: Sequence = field(default_factory=Sequence)
-    since: float = field(
-        default_factory=time.perf_counter
-    )  # its last change between waiting, reading, writing
-
-    def __post_init__(self) -> None:
-        self.ids = list(self.request.ids)
-
-    @property
-    def left(self) -> int:
-        """Tokens that have to be run before the next can be drawn."""
-        return len(self.ids) - self.sequence.length
-
-    @property
-    def writing(self) -> bool:
-        """Whether the next step can draw for it as for everybody who writes."""
-        return self.left == 1 and len(self.ids) > len(self.request.ids)
-
-    def lap(self) -> float:
-        """Seconds since the last lap."""
-        now = time.perf_counter()
-        spent, self.since = now - self.since, now
-        return spent
-
-    def tell(self, news: News) -> None:
-        """Say what happened."""
-        try:
-            self.listener(news)
-        except Exception:
-            self.request.cancel.set()
 
 
 class Scheduler:
@@ -201,7 +140,7 @@ class Scheduler:
         for passage in gone:
             if fault is not None:  # else the pages went with the model
                 self._let_go(passage)
-            passage.tell(News(end="cancelled") if fault is None else _went_wrong(fault))
+            passage.tell(News(end="cancelled") if fault is None else went_wrong(fault))
         with self._lock:
             self._awake = len(self._line) > 0  # who joined meanwhile
         if self._awake:
@@ -238,7 +177,7 @@ class Scheduler:
             try:
                 cached = self._runner.start(first.ids, first.sequence, first.request.key)
             except BaseException as fault:
-                self._finish(first, _went_wrong(fault), keep=False)
+                self._finish(first, went_wrong(fault), keep=False)
                 continue
             if len(first.ids) == len(first.request.ids):
                 first.run.cached = cached
@@ -266,7 +205,7 @@ class Scheduler:
         try:
             ready = runner.ready(part, passage.request.pixels)
         except BaseException as fault:
-            self._finish(passage, _went_wrong(fault))
+            self._finish(passage, went_wrong(fault))
             return []
         if ready:
             passage.run.unseen = 0.0
@@ -334,7 +273,7 @@ class Scheduler:
     def _step_apart(self, parts: list[tuple[Passage, list[int]]], fault: BaseException) -> None:
         """A step failed, so it never happened. Alone as in company a row has the same bits."""
         if len(parts) == 1:
-            self._finish(parts[0][0], _went_wrong(fault), keep=False)
+            self._finish(parts[0][0], went_wrong(fault), keep=False)
             return
         for half in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
             with_room = [p for p in half if p[0] in self._running and self._has_room(p[0], len(p[1]))]
@@ -369,7 +308,7 @@ class Scheduler:
             found = self._runner.head(states[rows], combined([want for _, want in chosen]))
         except BaseException as fault:
             if len(chosen) == 1:
-                self._finish(drawing[rows[0]], _went_wrong(fault), keep=False)
+                self._finish(drawing[rows[0]], went_wrong(fault), keep=False)
                 return
             for one in chosen:
                 self._ask(drawing, states, [one])
@@ -383,7 +322,7 @@ class Scheduler:
         try:
             return request.sampler.want(request.constraint.allowed() if request.constraint else None)
         except BaseException as fault:
-            self._finish(passage, _went_wrong(fault))
+            self._finish(passage, went_wrong(fault))
             return None
 
     def _take(self, passage: Passage, found: Any, row: int) -> None:
@@ -401,7 +340,7 @@ class Scheduler:
             sound = not isinstance(fault, NotFiniteError)
             if not sound:
                 self._runner.snapshots.clear()  # nothing of it may be read by the next request
-            self._finish(passage, _went_wrong(fault), keep=sound)
+            self._finish(passage, went_wrong(fault), keep=sound)
             return
         told = News((draw,), len(request.ids), end)
         if end is None:
@@ -424,16 +363,6 @@ class Scheduler:
         self._runner.finish(passage.sequence)
         if self._runner.eyes is not None:
             self._runner.eyes.let_go(passage.request.pixels)
-
-
-def _went_wrong(fault: BaseException) -> News:
-    """What ends a text. Panics of libraries are no Exception; nobody interrupts the engine thread."""
-    fault = typed(fault)
-    if isinstance(fault, Exception):
-        return News(fault=fault)
-    told = RuntimeError(f"{type(fault).__name__} in the engine")
-    told.__cause__ = fault
-    return News(fault=told)
 
 
 def combined(wants: list[TopK]) -> TopK:

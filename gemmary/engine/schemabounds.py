@@ -63,6 +63,6 @@ def _check_remainders(divisors: set[Decimal]) -> None:
         wide = math.lcm(*(int(number.scaleb(-last)) for number in divisors)) > MAX_REMAINDERS
     if wide:
         raise SchemaError(
-            f"multipleOf: numbers of this schema have a common multiple above {MAX_REMAINDERS:,} of their "
-            "last digits: leave some out"
+            f"multipleOf: the numbers of this schema have a common multiple above {MAX_REMAINDERS:,} of "
+            "their last digits: leave some out"
         )

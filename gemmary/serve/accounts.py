@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from ..engine.passage import Listener, News
 from ..engine.request import Run
-from ..engine.scheduler import Listener, News
 from ..errors import GemmaryError
 from .asgi import App, Message, Receive, Scope, Send
 from .metrics import Metrics

@@ -9,8 +9,8 @@ from typing import Self
 
 from ..engine.model import Model, Words
 from ..engine.options import Order
+from ..engine.passage import Listener, News
 from ..engine.reply import Piece
-from ..engine.scheduler import Listener, News
 from ..engine.transcript import Transcript
 from ..errors import GemmaryError
 from .accounts import Meter, current

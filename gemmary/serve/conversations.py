@@ -143,7 +143,13 @@ def branch(request: Request, id: Place, branching: Branching) -> dict[str, Any]:
     return history_of(request).branch(owner_of(request), id, branching.message)
 
 
-@router.post("/conversations/{id}/pictures", status_code=201)
+@router.post(
+    "/conversations/{id}/pictures",
+    status_code=201,
+    responses={415: {"description": "The body is no picture.", "model": Faulty}},
+    openapi_extra={"requestBody": {"required": True, "content": {"image/*": {"schema": {
+        "type": "string", "format": "binary"}}}}},
+)  # fmt: skip
 async def add_picture(request: Request, id: Place) -> dict[str, str]:
     """Keep a picture: its bytes are the body."""
     history, data = history_of(request), bytearray()
@@ -156,14 +162,14 @@ async def add_picture(request: Request, id: Place) -> dict[str, str]:
     return {"id": name}
 
 
-@router.get("/conversations/{id}/pictures/{picture}")
+@router.get("/conversations/{id}/pictures/{picture}", responses={200: {"content": {"image/*": {}}}})
 def picture(request: Request, id: Place, picture: Annotated[Hash, Path()]) -> Response:
     """A picture."""
     kind, data = history_of(request).picture(owner_of(request), id, picture)
     return Response(data, media_type=kind, headers={**KEEP, "Content-Disposition": "attachment"})
 
 
-@router.get("/conversations/{id}/export")
+@router.get("/conversations/{id}/export", responses={200: {"content": {"text/markdown": {}}}})
 def export(request: Request, id: Place, form: Literal["json", "markdown"] = "json") -> Response:
     """A file: all branches and pictures as JSON, or the branch that is shown as Markdown."""
     history, owner = history_of(request), owner_of(request)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from . import faults
 from .models import Models
 from .wire import Strict
 
@@ -26,7 +27,7 @@ async def states(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": request.app.state.models.states()}
 
 
-@router.post("/models/load")
+@router.post("/models/load", responses=faults.documented({409: {"description": "It answers."}}))
 async def load(request: Request, asked: Named) -> JSONResponse:
     """Load a model; the answer comes when it is ready."""
     models: Models = request.app.state.models
@@ -34,7 +35,7 @@ async def load(request: Request, asked: Named) -> JSONResponse:
     return JSONResponse({"success": True})
 
 
-@router.post("/models/unload")
+@router.post("/models/unload", responses=faults.documented({409: {"description": "It answers."}}))
 async def unload(request: Request, asked: Named) -> JSONResponse:
     """Free the memory of a model; it is loaded again when somebody asks it something."""
     models: Models = request.app.state.models

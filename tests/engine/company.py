@@ -10,8 +10,8 @@ from typing import Any
 import gemmary
 from gemmary.engine.model import Model
 from gemmary.engine.options import Order
+from gemmary.engine.passage import News
 from gemmary.engine.runner import Runner
-from gemmary.engine.scheduler import News
 
 
 @dataclass

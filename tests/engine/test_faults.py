@@ -45,17 +45,12 @@ def orders() -> list[tuple[list[int], Order]]:
     """Eight texts: the fourth is the one that will be harmed."""
     seeds = [1, 2, 3, POISON, 4, 5, 6, 7]
     texts = [text_ids(n, seed=n) for n in (5, 90, 33, 70, 70, 12, 150, 8)]
-    return [
-        (
-            ids,
-            Order(
-                Sampling(seed=seed, logprobs=2 if seed % 2 else None),
-                12,
-                schema=SCHEMA if seed in (3, POISON) else None,
-            ),
-        )
-        for ids, seed in zip(texts, seeds, strict=True)
-    ]
+
+    def order(seed: int) -> Order:
+        schema = SCHEMA if seed in (3, POISON) else None
+        return Order(Sampling(seed=seed, logprobs=2 if seed % 2 else None), 12, schema=schema)
+
+    return [(ids, order(seed)) for ids, seed in zip(texts, seeds, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +145,8 @@ def start(patch: pytest.MonkeyPatch, model: Model) -> None:
     begin = runner.start
 
     def failing(ids: Any, sequence: Any, key: bytes = b"") -> int:
-        if len(ids) == 70 and any(
-            late(p.request.sampler) and p.sequence is sequence for p in model.scheduler._running
-        ):  # type: ignore[union-attr]
+        running = model.scheduler._running  # type: ignore[union-attr]
+        if any(late(p.request.sampler) and p.sequence is sequence for p in running):
             raise MemoryError
         return begin(ids, sequence, key)
 
@@ -290,11 +284,11 @@ def test_a_text_that_does_not_fit_ends_alone(
 def blinded(patch: pytest.MonkeyPatch, what: Callable[[Eyes, int, Any], Any], number: int) -> None:
     """The tower does `what` with its result for the picture of this number."""
     keep = Eyes._keep
-    patch.setattr(
-        Eyes,
-        "_keep",
-        lambda self, n, features: keep(self, n, what(self, n, features) if n == number else features),
-    )
+
+    def kept(self: Eyes, n: int, features: Any) -> None:
+        keep(self, n, what(self, n, features) if n == number else features)
+
+    patch.setattr(Eyes, "_keep", kept)
 
 
 def not_finite(eyes: Eyes, number: int, features: Any) -> Any:

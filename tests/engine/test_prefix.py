@@ -229,7 +229,7 @@ class Short:
 def test_a_hash_of_eight_bits_confuses_nothing(
     fresh: gemmary.Model, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """Compared in full, the longest usable beginning is found: as by going through all that is kept."""
+    """Texts are compared in full. The longest usable beginning is found, as by going through all."""
     runner = fresh._runner
     assert runner is not None
     pages, rng = runner.pages, np.random.default_rng(0)

@@ -12,8 +12,8 @@ import pytest
 import gemmary
 from gemmary.engine.line import QueueFullError
 from gemmary.engine.options import Order
+from gemmary.engine.passage import News
 from gemmary.engine.sampling import Sampling
-from gemmary.engine.scheduler import News
 from tests.parity.sharp import text_ids
 
 from .pool import settled

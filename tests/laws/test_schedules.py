@@ -19,9 +19,9 @@ import pytest
 import gemmary
 from gemmary.engine.model import Model
 from gemmary.engine.options import Order
+from gemmary.engine.passage import News
 from gemmary.engine.runner import Runner
 from gemmary.engine.sampling import Sampling
-from gemmary.engine.scheduler import News
 from gemmary.inputs.crops import PanAndScan
 from gemmary.inputs.prompt import Prompt
 from tests.engine import seeing
@@ -33,13 +33,9 @@ MANY_PAGES = (60, 120)
 SCHEMAS: list[Any] = [
     {"enum": ["yes", "no", "perhaps"]},
     {"type": "string", "pattern": "^[a-z]{3,40}$"},
-    {
-        "type": "object",
-        "properties": {"n": {"type": "integer"}, "words": {"type": "array", "items": {"type": "string"}}},
-        "required": ["n", "words"],
-        "additionalProperties": False,
-    },
-]
+    {"type": "object", "properties": {"n": {"type": "integer"}, "w": {"enum": ["a", "b"]}},
+     "required": ["n", "w"]},
+]  # fmt: skip
 
 
 @dataclass

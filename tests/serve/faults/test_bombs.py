@@ -98,7 +98,22 @@ def as_tool(schema: Any) -> dict[str, Any]:
     return {"messages": SAY, "max_tokens": 8, "tools": [tool], "tool_choice": "required"}
 
 
-def test_schemas(url: str, bundled: gemmary.Model) -> None:
+FEW = (
+    "catastrophic",
+    "counted",
+    "long pattern",
+    "a large divisor",
+    "divisors",
+    "a long literal",
+    "deep",
+    "of itself",
+)
+
+
+@pytest.mark.parametrize(
+    "names", [FEW, pytest.param(tuple(SCHEMAS), marks=pytest.mark.long)], ids=["few", "all"]
+)
+def test_schemas(url: str, bundled: gemmary.Model, names: tuple[str, ...]) -> None:
     """Processor time, for others may use this machine too; the text of a neighbour; memory."""
     asked = endless(bundled, max_tokens=150)
     alone = bundled.chat(
@@ -117,8 +132,8 @@ def test_schemas(url: str, bundled: gemmary.Model) -> None:
     beside.start()
     before = memory()
     with httpx.Client(base_url=url, timeout=120) as client:
-        for name, schema in SCHEMAS.items():
-            for body in (as_format(schema), as_tool(schema)):
+        for name in names:
+            for body in (as_format(SCHEMAS[name]), as_tool(SCHEMAS[name])):
                 started = time.process_time()
                 answer = client.post(
                     CHAT, content=json.dumps(body), headers={"content-type": "application/json"}
@@ -200,10 +215,10 @@ def test_a_large_text_takes_linear_time(url: str) -> None:
     beside.start()
     started = time.process_time()
     for unit in ("a", " ", "\n", "<", "é\u0301"):
-        answer = httpx.post(f"{url}/tokenize", json={"prompt": unit * 300_000}, timeout=120)
+        answer = httpx.post(f"{url}/tokenize", json={"prompt": unit * 100_000}, timeout=120)
         assert answer.status_code == 200
     spent = time.process_time() - started
     over.set()
     beside.join()
-    assert spent < 10
+    assert spent < 4
     assert np.median(gaps) < 0.5

@@ -1,4 +1,4 @@
-"""Leaving at every stage of a request's life frees all it has within a step; faults are its own."""
+"""Leaving at every stage of a request's life frees all that it has, within a step; its faults are its own."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_an_image_worker_that_is_killed(
 
 @pytest.mark.long
 def test_pictures_that_are_bombs(sighted: tuple[str, gemmary.Model]) -> None:
-    """Refused with a fixed sentence; those behind are read. More: tests/inputs/test_hostile_pictures.py."""
+    """Refused with a fixed sentence. More of them are in tests/inputs/test_hostile_pictures.py."""
     url, _ = sighted
     huge = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(huge, "PNG")

@@ -145,7 +145,7 @@ def storm(model: gemmary.Model, clients: int, seconds: float, caplog: pytest.Log
 
 
 def test_twenty_for_some_seconds(bundled: gemmary.Model, caplog: pytest.LogCaptureFixture) -> None:
-    storm(bundled, 20, 1.5, caplog)
+    storm(bundled, 20, 0.7, caplog)
 
 
 @pytest.mark.long
