@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
+# Tests with clocks, terminals, signals and browsers: one after the other, on a machine with nothing else to do.
+ALONE := tests/cli tests/serve tests/engine/test_rough_treatment.py tests/train/test_live.py
 TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 
 # Taken raw, before make expands dollar signs, and handed on through the environment: no quoting can break.
@@ -22,7 +24,8 @@ chat: $(VENV)/.core ## talk to the bundled model; PROMPT="..." for one answer, M
 	@$(VENV)/bin/gemmary chat $${CHAT_MODEL:+"$$CHAT_MODEL"} $${CHAT_PROMPT:+-p "$$CHAT_PROMPT"}
 
 test: $(VENV)/.dev ## the short tests: under five minutes on two cores
-	@$(VENV)/bin/python -m pytest -q
+	@$(VENV)/bin/python -m pytest -q -n 2 --dist loadscope $(ALONE:%=--ignore=%)
+	@$(VENV)/bin/python -m pytest -q $(ALONE)
 
 test-long: $(VENV)/.dev ## fuzz, soak and real training runs
 	@$(VENV)/bin/python -m pytest -q -m long
@@ -32,6 +35,7 @@ check: $(VENV)/.dev ## lint, format, types, direction of imports
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/python -m pytest -q tests/house/test_storeys.py
+	@$(VENV)/bin/python -m pytest -q -m long tests/house/test_public_face.py
 
 bench: $(VENV)/.dev ## every table of docs/BENCH.md: bench/*.py, one after the other
 	@set -e; for script in bench/*.py; do echo "== $$script" >&2; $(VENV)/bin/python "$$script"; done

@@ -212,6 +212,7 @@ def test_wrong_calls(run: Run, words: tuple[str, ...]) -> None:
     assert (code, out) == (2, "") and "Error: " in err
 
 
+@pytest.mark.long
 def test_ctrl_c_shows_what_was_measured_and_leaves_no_process() -> None:
     words = ("bench", "--size", "nano", "--size", "nano", "--threads", "1", "--json")
     with subprocess.Popen(

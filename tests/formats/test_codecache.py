@@ -112,8 +112,9 @@ def folder(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [flip, *(pytest.param(f, marks=pytest.mark.long) for f in (cut, empty, garbage, strange_pickle, folder))],
+    [flip, cut, empty, garbage, strange_pickle, folder],
 )
+@pytest.mark.long
 def test_damaged_files_are_compiled_again(
     damage: Callable[[Path], None], filled: tuple[Path, str], copy: Path
 ) -> None:

@@ -20,10 +20,7 @@ from .test_logits import saved
 ROOT = Path(__file__).parents[2]
 CASES = ("Q4_0", "Q6_K", "F16", "Q4_0, pages I8")  # sums by 32 and by 16, offsets in the integers, floats
 LONG = ("generic", "avx2", "avx-vnni", "avx512-vnni", "neon-dotprod")
-PATHS = [
-    pytest.param("avx2", CASES[:1]),
-    *(pytest.param(name, CASES, marks=pytest.mark.long) for name in LONG),
-]
+PATHS = [pytest.param(name, CASES, marks=pytest.mark.long) for name in LONG]
 # Prints the path that was taken, what is saved of each format's logits, and all machine code that was made.
 CHILD = """
 import json, pathlib, sys, tempfile

@@ -138,6 +138,7 @@ model.chat(messages, top_k="many")  # type: ignore[call-overload]
 '''  # fmt: skip
 
 
+@pytest.mark.long  # `make check` runs it, where mypy is warm
 def test_types_help_users(tmp_path: Path) -> None:
     """A user's program under mypy: results are known, misspelled and mistyped keywords are found."""
     program = tmp_path / "user.py"

@@ -51,7 +51,11 @@ def test_quantized_tiles_are_dot_products(target: cross.Target, isa: Any) -> Non
 
 @pytest.mark.parametrize(
     ("target", "isa"),
-    [(DOTPROD, neon), (I8MM, neon_i8mm), pytest.param(PLAIN_ARM, generic, marks=pytest.mark.long)],
+    [
+        (DOTPROD, neon),
+        pytest.param(I8MM, neon_i8mm, marks=pytest.mark.long),
+        pytest.param(PLAIN_ARM, generic, marks=pytest.mark.long),
+    ],
 )
 def test_nothing_calls_a_library(target: cross.Target, isa: Any) -> None:
     found = counted(target, isa)
