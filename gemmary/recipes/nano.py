@@ -18,7 +18,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
-from ..config import NANO, Config, VisionConfig
+from ..config import NANO, Config, Rope, VisionConfig
 from ..errors import GemmaryError
 from ..model.modules import TextModule
 from ..train.loop import Plan
@@ -34,8 +34,8 @@ from .pictures import Gallery
 from .release import SCORES, Exam, Release
 from .sight import Pairing, Seeing, Showing
 
-EYES = VisionConfig(width=192, layers=6, heads=3, ffn=768, image=224, patch=14, tokens=64)
-STUDENT = replace(NANO, vocab=12_288, vision=None)
+# Before the long phase, and before it sees.
+STUDENT = replace(NANO, context=1024, rope_global=Rope(NANO.rope_global.theta), vision=None)
 TEACHER = replace(STUDENT, name="nano-teacher", width=384, heads=6, kv_heads=2, ffn=1056, global_layers=None)
 READER = replace(
     STUDENT, name="nano-reader", width=192, layers=3, heads=3, kv_heads=3, ffn=512, window=64,
@@ -76,7 +76,7 @@ class Settings:
 
     config: Config = STUDENT
     teacher: Config = TEACHER
-    eyes: VisionConfig = EYES
+    eyes: VisionConfig | None = NANO.vision
     row: int = 512
     teaching: tuple[Phase, ...] = (Phase("teacher", Part("teacher", 4_200_000, 0.08, Mixture()), TEACHING),)
     learning: tuple[Phase, ...] = (

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gemmary.inputs.prompt import Prompt
 class SlowModel:
     """Counts to a thousand, fifty words a second."""
 
-    config = NANO
+    config = replace(NANO, vision=None)
     context = 4096
 
     def prompt(self, messages: list[dict[str, Any]], pan_and_scan: Any = False) -> Prompt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from gemmary.inputs.crops import pan_and_scan_of
 from gemmary.inputs.prompt import Prompt
 from gemmary.inputs.views import look
 
+BLIND = replace(NANO, vision=None)
 VIEW = 260  # tokens of a picture or crop
 
 
@@ -34,7 +35,7 @@ class FakeModel:
     context: int = 1000
     asked: list[tuple[list[dict[str, Any]], dict[str, Any]]] = field(default_factory=list)
     closed: int = 0
-    config: Config = NANO
+    config: Config = BLIND
 
     def prompt(self, messages: list[dict[str, Any]], pan_and_scan: Any = False) -> Prompt:
         contents = [message["content"] for message in messages]

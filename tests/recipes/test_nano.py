@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gemmary.config import NANO, VisionConfig
+from gemmary.config import VisionConfig
 from gemmary.engine.load import load
 from gemmary.recipes.conversation import FOCUS, Mixture
 from gemmary.recipes.corpus import Part
 from gemmary.recipes.language import Phase
-from gemmary.recipes.nano import TAUGHT, Long, Nano, Settings
+from gemmary.recipes.nano import STUDENT, TAUGHT, Long, Nano, Settings
 from gemmary.recipes.pictures import fonts
 from gemmary.recipes.release import Exam
 from gemmary.recipes.sight import Pairing, Showing
@@ -24,7 +24,7 @@ from tests.recipes import toydata
 
 EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
 CONFIG = replace(
-    NANO, vocab=704, width=64, layers=2, heads=2, head_dim=32, ffn=96, window=32, context=256,
+    STUDENT, vocab=704, width=64, layers=2, heads=2, head_dim=32, ffn=96, window=32, context=256,
     query_scalar=32, global_layers=(1,), vision=None,
 )  # fmt: skip
 READER = replace(CONFIG, width=32, heads=1, kv_heads=1, layers=1, window=64, global_layers=(0,))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gemmary.config import NANO, Config
+from gemmary.config import NANO, Config, Rope
 from gemmary.model.modules import TextModule
 from gemmary.ops.trainable import Trainable
 from gemmary.train.initial import initialise
@@ -20,8 +20,9 @@ from gemmary.train.text_task import TextTask
 
 ROW = 32
 TOY = replace(
-    NANO, vocab=48, width=32, layers=6, heads=4, kv_heads=2, head_dim=16, ffn=48, window=8, query_scalar=16
-)
+    NANO, vocab=48, width=32, layers=6, heads=4, kv_heads=2, head_dim=16, ffn=48, window=8, query_scalar=16,
+    context=1024, rope_global=Rope(1_000_000.0), vision=None,
+)  # fmt: skip
 
 
 def documents(count: int, longest: int = ROW, vocab: int = TOY.vocab, seed: int = 0) -> list[Document]:
