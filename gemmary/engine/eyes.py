@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from ..config import Config
 from ..errors import PromptError
 from ..model.vision import Encoder, encoding
 from ..ops.contract import Floats, Step
 from .sampling import NotFiniteError
 from .thread import Cancelled, EngineThread
 
-FEATURE_BYTES = 256 << 20  # of remembered features: a hundred pictures at 4B
+FEATURE_BYTES = 256 << 20  # of remembered features, at most: a hundred pictures at 4B
+PICTURES = 100  # whose features are remembered, of a model whose pictures are small
 _KNOWN = 1 << 16  # pictures that have a number; one that comes back later than that counts as new
 
 Pixels = Mapping[int, Floats]  # by the number of the picture: float32 [3, S, S]
@@ -78,11 +80,17 @@ def _next(layers: Generator[None, None, Any]) -> Floats | None:
     return None
 
 
+def feature_bytes(config: Config) -> int:
+    """Bytes of features that are remembered for a model."""
+    tokens = 0 if config.vision is None else config.vision.tokens
+    return min(FEATURE_BYTES, PICTURES * 4 * tokens * config.width)
+
+
 class Eyes:
     """A tower with the features of the latest pictures. All but `number` belongs to the engine thread."""
 
-    def __init__(self, tower: Encoder, limit: int = FEATURE_BYTES) -> None:
-        """`limit`: bytes of features that are kept."""
+    def __init__(self, tower: Encoder, limit: int) -> None:
+        """`limit`: bytes of features that are kept, as `feature_bytes` says."""
         self.tokens = tower.config.tokens
         self._tower = tower
         self._limit = limit

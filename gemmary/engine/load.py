@@ -15,7 +15,7 @@ from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.hub import bundled, locate
 from ..weights.vocabulary import Vocabulary
 from .drafter import Drafter, build_drafter
-from .eyes import Eyes
+from .eyes import Eyes, feature_bytes
 from .memory import (
     CACHES,
     Cache,
@@ -97,7 +97,7 @@ def load(
         capacity = pool_pages(config, tokens, memory - weights, number)
         runner = thread.run(lambda: Runner(decoder, config, tokens, capacity))
         if seeing is not None:
-            runner.eyes = Eyes(seeing.result())
+            runner.eyes = Eyes(seeing.result(), feature_bytes(config))
         if draft is not None:
             left = memory - weights - estimate_memory(config, 0, tokens, number=number).total
             runner.drafter = _drafter(draft, tokenizer, thread, tokens, left)

@@ -10,7 +10,7 @@ from ..config import Config
 from ..errors import MemoryBudgetError, PromptError
 from ..model.pages import page_bytes, pages_needed
 from ..ops.contract import GLOBAL, LOCAL
-from .eyes import FEATURE_BYTES
+from .eyes import feature_bytes
 from .runner import MAX_CHUNK
 
 _STEP = 1024  # a context that has to shrink stays at least this long
@@ -52,7 +52,7 @@ def estimate_memory(
     scratch = 4 * (longest * 6 * widest + 2 * config.vocab + 2 * context)
     if config.vision is not None:
         eyes = config.vision
-        scratch += 4 * eyes.patches * (2 * eyes.ffn + 6 * eyes.width) + FEATURE_BYTES
+        scratch += 4 * eyes.patches * (2 * eyes.ffn + 6 * eyes.width) + feature_bytes(config)
     return Estimate(weights, batch * pages, scratch)
 
 

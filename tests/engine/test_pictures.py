@@ -256,7 +256,9 @@ def test_what_an_int8_tower_costs_the_answer(folder: Path, seed: int) -> None:
         with load(folder, dtype="float32") as model:
             vision, runner = open_checkpoint(folder).vision, model._runner
             assert vision is not None and runner is not None
-            runner.eyes = model._thread.run(lambda: eyes.Eyes(packed_tower(vision, element)))  # noqa: B023
+            runner.eyes = model._thread.run(
+                lambda: eyes.Eyes(packed_tower(vision, element), eyes.FEATURE_BYTES)
+            )  # noqa: B023
             prompt = model.prompt(asked(seed, question="what is it and where was it found"))
             after = len(prompt.ids) - prompt.ids[::-1].index(SOFT)
             rows[element] = model.logits(prompt, range(after, len(prompt.ids))).astype(np.float64)
