@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -256,9 +257,8 @@ def test_what_an_int8_tower_costs_the_answer(folder: Path, seed: int) -> None:
         with load(folder, dtype="float32") as model:
             vision, runner = open_checkpoint(folder).vision, model._runner
             assert vision is not None and runner is not None
-            runner.eyes = model._thread.run(
-                lambda: eyes.Eyes(packed_tower(vision, element), eyes.FEATURE_BYTES)
-            )  # noqa: B023
+            tower = model._thread.run(partial(packed_tower, vision, element))
+            runner.eyes = eyes.Eyes(tower, eyes.FEATURE_BYTES)
             prompt = model.prompt(asked(seed, question="what is it and where was it found"))
             after = len(prompt.ids) - prompt.ids[::-1].index(SOFT)
             rows[element] = model.logits(prompt, range(after, len(prompt.ids))).astype(np.float64)
