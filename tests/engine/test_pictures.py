@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -196,8 +197,9 @@ def test_pixels_of_another_size_are_refused(model: gemmary.Model) -> None:
         model.generate(Prompt(prompt.ids, np.zeros((1, 3, 28, 28), np.float32)), max_tokens=1)
 
 
-def test_a_text_model_says_that_it_cannot_see() -> None:
-    with gemmary.load(context=512, threads=1) as blind:
+def test_a_text_model_says_that_it_cannot_see(tmp_path: Path) -> None:
+    shutil.copy(Path(gemmary.__file__).parent / "bundled" / "nano.gguf", tmp_path)  # without its other half
+    with gemmary.load(tmp_path / "nano.gguf", context=512, threads=1) as blind:
         for attempt in (lambda: blind.chat(asked(1)), lambda: blind.encode_image(picture(1))):
             with pytest.raises(ImageError, match="reads text only"):
                 attempt()
