@@ -189,7 +189,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(bytes(4096)):
                 pass
-        with pytest.raises(HistoryError, match="the disk is full|cannot be read or written"):
+        with pytest.raises(HistoryError, match=r"the disk is full|cannot be read or written"):
             history.put(ME, id, said("long", None, "x" * 300_000))
         assert len(history.get(ME, id)["messages"]) == 4
         filler.unlink()
