@@ -194,9 +194,7 @@ def _path(source: str | Path | None) -> Path:
     return locate(source)
 
 
-def _cpu_halves(
-    checkpoint: Checkpoint, threads: int | None, expand: bool, pages: str, own: bool
-) -> Halves:
+def _cpu_halves(checkpoint: Checkpoint, threads: int | None, expand: bool, pages: str, own: bool) -> Halves:
     from ..ops.numba.machine import prepare
     from ..weights.assemble import packed_text, packed_tower
 

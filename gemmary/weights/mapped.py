@@ -1,9 +1,9 @@
 """Model files on disk: opened once, mapped read-only, never read before they are needed.
 
 A file that is *replaced* (renamed over) while it is open stays whole: the mapping keeps the old one. A file
-that is *cut short in place* is lost, and touching a lost page would kill the process; `view` and `check_whole`
-therefore look at the size of the file each time. The moment between that look and the read remains: a process
-that must survive even that has to copy the file first, as a server does with what products read.
+that is *cut short in place* is lost, and touching a lost page would kill the process; `view`, and `check_whole` for
+views that are kept, look at the size of the file first. The moment between that look and the read remains: a
+process that must survive even that has to copy, as a server does with what its products read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def release(part: Bytes) -> None:
 
 
 def check_whole(part: Bytes) -> None:
-    """GemmaryError if the file behind a view of a `MappedFile` is shorter than it was. Other arrays are whole."""
+    """GemmaryError if the file behind a view of a `MappedFile` is shorter than it was."""
     owner = _map_of(part)
     if owner is not None and owner.size() < len(owner):
         raise GemmaryError(
