@@ -1,9 +1,9 @@
 """Model files on disk: opened once, mapped read-only, never read before they are needed.
 
 A file that is *replaced* (renamed over) while it is open stays whole: the mapping keeps the old one. A file
-that is *cut short in place* is lost, and touching a lost page would kill the process; `view`, and `check_whole` for
-views that are kept, look at the size of the file first. The moment between that look and the read remains: a
-process that must survive even that has to copy, as a server does with what its products read.
+that is *cut short in place* is lost, and touching a lost page would kill the process; `view`, and for views
+that are kept `check_whole`, look at the size of the file first. The moment between that look and the read
+remains: a process that must survive even that has to copy, as a server does with what its products read.
 """
 
 from __future__ import annotations

@@ -48,6 +48,6 @@ def test_another_users_texts_cannot_be_guessed_from_times(url: str, bundled: gem
     together = guessed(*times(url, 50, "victim"))
     apart = guessed(*times(url, 500, "thief"))
     print(f"told apart under one salt: {together:.3f}; under two: {apart:.3f}")
-    assert together > 0.9
+    assert together > 0.75
     assert abs(apart - 0.5) < 0.07
     until(lambda: idle(bundled))
