@@ -63,8 +63,9 @@ class Process:
 
     def __init__(self, *flags: str, **environment: str) -> None:
         given = {key: value for key, value in os.environ.items() if not key.startswith("GEMMARY_PORT")}
+        kept = () if "--history" in flags else ("--no-history",)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", RUN, "serve", "--threads", "1", "--no-history", *flags],
+            [sys.executable, "-c", RUN, "serve", "--threads", "1", *kept, *flags],
             cwd=ROOT, env=given | environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._lines: list[str] = []
