@@ -54,6 +54,7 @@ class Engine:
         from .app import create_app
         from .models import Models
         from .settings import Settings
+        from .warming import warm
 
         threads = cluster.threads or max(int(cluster.cpus), 1)
         model = load(
@@ -63,6 +64,7 @@ class Engine:
             streams=cluster.streams,
             queue=cluster.queue,
         )
+        warm(model, cluster.name)
         self._name = str(serve.get_replica_context().replica_id.unique_id)
         self._model = model
         self._app = create_app(Models({cluster.name: model}), Settings())
