@@ -1,4 +1,4 @@
-"""Warming: a model that was just loaded reads, writes and sees a little, so that no user waits for kernels."""
+"""A model that was just loaded reads, writes and sees a little, so that no user waits for kernels."""
 
 from __future__ import annotations
 

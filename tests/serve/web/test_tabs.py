@@ -248,7 +248,9 @@ def on(port: int, model: gemmary.Model, path: Path) -> Iterator[None]:
     """A server on a port that was chosen; at the end every connection breaks."""
     history = History(path)
     app = create_app(Models({"test": model}), None, history)
-    config = uvicorn.Config(app, port=port, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, port=port, log_level="critical", access_log=False, timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
