@@ -32,7 +32,7 @@ PATIENCE = 90.0  # seconds for a start on a machine that does other things
 @contextlib.contextmanager
 def served(models: gemmary.Model | Models, **settings: Any) -> Iterator[tuple[str, Server]]:
     """The server in a thread of this process: its URL, and itself."""
-    given = Settings(port=0, **settings)
+    given = Settings(**{"port": 0} | settings)
     held = Models({"test": models}) if isinstance(models, gemmary.Model) else models
     listening = listen(given)
     port = listening.getsockname()[1]
