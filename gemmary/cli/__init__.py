@@ -14,7 +14,7 @@ from .chat import chat
 from .library import list_, pull, rm
 from .ps import ps
 from .quantize import convert, quantize
-from .serve import serve
+from .serve import Serve, serve
 from .show import show
 from .study import study
 from .terminal import note, printable
@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("chat")(chat)
-app.command("serve", add_help_option=False, context_settings=PASSED_ON)(serve)
+app.command("serve", cls=Serve, add_help_option=False, context_settings=PASSED_ON)(serve)
 app.command("ps")(ps)
 app.command("show")(show)
 app.command("pull")(pull)

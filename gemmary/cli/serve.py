@@ -6,10 +6,13 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
+import typer.main
+from typer.core import TyperCommand
 
 from ..errors import GemmaryError
 from . import flags
@@ -40,13 +43,31 @@ gemmary serve --host 0.0.0.0 --api-key-file keys.txt
 def serve(context: typer.Context) -> None:
     """Answer over HTTP, many at once, as OpenAI's API does."""
     try:
-        from ..serve.settings import Settings
+        app = flagged()
     except ImportError:
         raise GemmaryError("serving needs more packages: pip install 'gemmary[serve]'") from None
+    app(args=context.args, prog_name="gemmary serve")
+
+
+def flagged() -> typer.Typer:
+    """The command line that has the settings as flags. ImportError where their packages are not installed."""
+    from ..serve.settings import Settings
+
     app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False,
                       context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
     app.command(help=HELP)(command(Settings.model_fields))
-    app(args=context.args, prog_name="gemmary serve")
+    return app
+
+
+class Serve(TyperCommand):
+    """`serve` hands on what it is given; a shell that completes a line is shown the flags behind it."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The flags, while a line is completed. Without the packages of the server there are none."""
+        if ctx.resilient_parsing:
+            with suppress(ImportError):
+                return list(typer.main.get_command(flagged()).params)
+        return super().get_params(ctx)
 
 
 def command(fields: Mapping[str, FieldInfo]) -> Any:
@@ -137,7 +158,9 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     if name == "context":
         options = {"metavar": "TOKENS", "parser": flags.tokens, "show_default": False}
     if name == "models":
-        wanted: Any = typer.Argument(metavar="MODEL", show_default=False, help=field.description)
+        wanted: Any = typer.Argument(
+            metavar="MODEL", show_default=False, help=field.description, autocompletion=flags.names
+        )
     else:
         wanted = typer.Option(*names, help=f"{field.description}{_default(field)}", **options)
     return inspect.Parameter(

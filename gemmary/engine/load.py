@@ -64,7 +64,8 @@ def load(
     cache: numbers of keys and values: "f16" (also None), "bf16", "f32", or "int8", which takes half the
         memory and changes answers a little. None with dtype "float32": "f32".
     streams: answers that are written together, each weight read once for all of them, without guessing
-        ahead; `queue` more may wait. None: answers take turns, step by step.
+        ahead; `queue` more may wait. Weights that are not packed are copied, and the file may be cut short.
+        None: answers take turns, step by step.
     adapter: for LoRA, which this version does not run.
 
     ModelFileError, UnsupportedModelError, MemoryBudgetError, PromptError name the fault and what to do.
@@ -90,7 +91,8 @@ def load(
     if device == "torch":
         thread, packing, seeing = _torch_halves(checkpoint)
     else:
-        thread, packing, seeing = _cpu_halves(checkpoint, threads, expand, CACHES[kept])
+        own = streams is not None  # who serves many outlives what happens to the file
+        thread, packing, seeing = _cpu_halves(checkpoint, threads, expand, CACHES[kept], own)
     try:
         tokenizer = read_tokenizer(checkpoint)  # while the engine thread packs weights
         decoder = packing.result()
@@ -192,12 +194,12 @@ def _path(source: str | Path | None) -> Path:
     return locate(source)
 
 
-def _cpu_halves(checkpoint: Checkpoint, threads: int | None, expand: bool, pages: str) -> Halves:
+def _cpu_halves(checkpoint: Checkpoint, threads: int | None, expand: bool, pages: str, own: bool) -> Halves:
     from ..ops.numba.machine import prepare
     from ..weights.assemble import packed_text, packed_tower
 
     thread = EngineThread(lambda: prepare(threads))
-    packing: Future[Decoder] = thread.later(lambda: packed_text(checkpoint, expand, pages))
+    packing: Future[Decoder] = thread.later(lambda: packed_text(checkpoint, expand, pages, own))
     seeing: Future[Encoder] | None = None
     if (vision := checkpoint.vision) is not None:
         seeing = thread.later(lambda: packed_tower(vision, "F32" if expand else "INT8"))

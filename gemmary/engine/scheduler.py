@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -25,7 +26,7 @@ from .passage import Listener, News, Passage, went_wrong
 from .request import Request, Run
 from .runner import MAX_CHUNK, Runner
 from .sampling import Draw, NotFiniteError
-from .thread import EngineThread
+from .thread import Cancelled, EngineThread
 
 _READ_SECONDS = 0.15  # of a step that others wait in for their next token, spent on prompts
 _ALONE_SECONDS = 0.5  # of a step that only reads: nobody is cancelled within a step
@@ -84,6 +85,21 @@ class Scheduler:
         """
         self._line.join(Passage(request, run, listener, owner), owner, self._free(), promised)
         self._wake()
+
+    def forget(self) -> None:
+        """Forget what was read, and what was counted and measured, as if nothing had run yet.
+
+        For a model that nobody else asks. Does nothing where the model is closed.
+        """
+        with suppress(Cancelled):
+            self._thread.run(self._forget)
+
+    def _forget(self) -> None:
+        snapshots = self._runner.snapshots
+        snapshots.clear()
+        snapshots.hits = snapshots.misses = 0
+        self.steps = self.gave_way = self.tokens_read = self.tokens_written = 0
+        self.step_seconds = self._speed = 0.0  # a step in which kernels are compiled says nothing of the next
 
     def check_queue(self) -> None:
         """QueueFullError where `open` would raise it now: before a prompt is made for nothing."""

@@ -1,7 +1,8 @@
 """int4 per channel: one scale a row, codes -8..7, written as Q4_0 blocks that all carry the row's scale.
 
 Every reader of Q4_0 reads it; a reader that knows needs the scale once a row. Gemma's own int4 has the scale
-absmax / 7 (spec/gemma3.md, 8.2): weights that lie on that grid, or on absmax / 8, are kept as they are.
+absmax / 7 (the published QAT checkpoints): weights that lie on that grid, or on absmax / 8, are kept as
+they are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a number format is: how many values a block holds, in how many bytes (spec/gemma3.md, section 7.6).
+"""What a number format is: how many values a block holds, in how many bytes (ggml-common.h).
 
 Pure facts: nothing here decodes anything, and nothing here imports Numba.
 """

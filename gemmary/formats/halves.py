@@ -1,7 +1,7 @@
 """16-bit floats and float32, in integer arithmetic: compiled code has no float16 type.
 
 A half has 1 sign, 5 exponent (bias 15) and 10 mantissa bits; float32 has 1, 8 (bias 127) and 23; bfloat16 is
-the upper half of a float32 (spec/gemma3.md, section 7.6). Narrowing rounds to the nearest, ties to even.
+the upper half of a float32. Narrowing rounds to the nearest, ties to even.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Blocks of 256 values with two levels of scales: Q4_K Q5_K Q6_K, one block at a time. Q6_K is written, too.
 
-Layouts (spec/gemma3.md, section 7.6); `d` and `dmin` are halves, all little-endian:
+Layouts (ggml-common.h); `d` and `dmin` are halves, all little-endian:
 
     Q4_K  d dmin scales[12]            nibbles[128]   d * sc * q - dmin * mn    8 groups of 32
     Q5_K  d dmin scales[12] fifth[32]  nibbles[128]   d * sc * q - dmin * mn    8 groups of 32

@@ -1,6 +1,6 @@
 """Blocks of 32 values with one scale: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0, one block at a time.
 
-Layouts (spec/gemma3.md, section 7.6); `d` and `m` are halves, all little-endian:
+Layouts (ggml-common.h); `d` and `m` are halves, all little-endian:
 
     Q4_0  d            nibbles[16]   d * (q - 8)
     Q4_1  d m          nibbles[16]   d * q + m

@@ -1,4 +1,7 @@
-"""Pan & scan: which crops of a picture the model sees besides the whole (spec/gemma3.md, 5.4)."""
+"""Pan & scan: which crops of a picture the model sees besides the whole.
+
+The report's section 2.1 has the idea; the rules are those of transformers' image_processing_gemma3.py.
+"""
 
 from __future__ import annotations
 

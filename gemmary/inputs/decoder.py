@@ -1,7 +1,7 @@
 """What the worker process runs: encoded pictures in, plain pixels out.
 
 Decoders are written in C and read what strangers made, so they run apart from the process that holds the
-model (spec/reliability.md, F): with little memory and time, no file to open, and six formats only. NumPy is
+model: with little memory and time, no file to open, and six formats only. NumPy is
 not imported here, so that the worker starts quickly.
 
 Asked through stdin: a length (8 bytes), then a file of that length. Answered through stdout: a fault, width

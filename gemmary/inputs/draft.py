@@ -2,7 +2,7 @@
 
 Text between two control tokens is encoded as one piece, whoever wrote its parts. So the newlines around a
 picture fuse with those beside them into one token, as in transformers, where pictures are put into the text
-before it is tokenised (spec/gemma3.md, 4.3); and no text becomes a control token.
+before it is tokenised (transformers, processing_gemma3.py); and no text becomes a control token.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Tokenizer:
         types: Sequence[int] | npt.NDArray[np.integer],
         source: object = "the vocabulary",
     ) -> Tokenizer:
-        """From the lists that a GGUF file holds (spec/gemma3.md, 7.3); `source` names it in errors."""
+        """From the lists that a GGUF file holds (ggml, docs/gguf.md); `source` names it in errors."""
         return cls._from_pieces(Vocabulary(source, tokens, types, scores))
 
     @classmethod

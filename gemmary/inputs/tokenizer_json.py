@@ -2,7 +2,7 @@
 
 The `tokenizers` library never sees the file: it would run regular expressions that stand in it, and panic on
 some damaged ones. The JSON is read here, every part is compared with the few shapes that Gemma's files have,
-and the library gets plain lists (spec/reliability.md, E).
+and the library gets plain lists.
 """
 
 from __future__ import annotations

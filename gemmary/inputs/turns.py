@@ -1,4 +1,4 @@
-"""Chat messages -> a prompt, by Gemma's rules (spec/gemma3.md, 6.2).
+"""Chat messages -> a prompt, by Gemma's rules (chat_template of the published models).
 
 No template is run, and nothing is rendered to be tokenised later: each piece of text between two control
 tokens is encoded by itself, and the control tokens are put between them. So no message can open or close a

@@ -1,6 +1,6 @@
 """A picture as the model sees it: the whole and its crops, each squeezed into a square of S x S pixels.
 
-Equal to transformers' Gemma3ImageProcessor with Pillow, bit for bit (spec/gemma3.md, 5): the same filter, and
+Equal to transformers' Gemma3ImageProcessor with Pillow, bit for bit: the same filter, and
 the same two roundings of brightness. The shape of the picture is not kept; pan & scan is for that.
 """
 

@@ -1,4 +1,4 @@
-"""What each id of a Gemma tokenizer stands for, whichever file it was read from (spec/gemma3.md, 6.1)."""
+"""What each id of a Gemma tokenizer stands for, whichever file it was read from."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from ..engine.model import Model
 from ..engine.options import Order
 from ..engine.reply import Piece, TokenLogprob, Usage
-from . import asking, faults
+from . import asking, failure, faults
 from .answering import Answering, orders
 from .presence import attended
 from .schemas import calls_schema, checked
@@ -226,7 +226,7 @@ async def _events(
         if asked.stream_options is not None and asked.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": used([usages[i] for i in sorted(usages)])})
     except Exception as fault:
-        yield event(faults.body(*faults.told(fault)))
+        yield event(failure.openai(*faults.told(fault)))
     finally:
         await told.aclose()
     yield DONE

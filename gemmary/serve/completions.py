@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from ..engine.model import Model, Words
 from ..engine.options import Order
 from ..engine.reply import Piece, TokenLogprob, Usage
-from . import asking, faults
+from . import asking, failure, faults
 from .answering import Answering, orders
 from .chat import LOWEST, REASONS
 from .presence import attended
@@ -159,7 +159,7 @@ async def _events(
             total = used([usages[i] for i in sorted(usages)], prompts)
             yield event({**head, "choices": [], "usage": total})
     except Exception as fault:
-        yield event(faults.body(*faults.told(fault)))
+        yield event(failure.openai(*faults.told(fault)))
     finally:
         await told.aclose()
     yield DONE

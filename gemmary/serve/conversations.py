@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from . import exporting, faults
+from . import exporting, failure, faults
 from .exporting import File, Hash, Id, Said, Strict, System, Title, Values
 from .history import History
 from .historyfile import HistoryError
@@ -185,5 +185,5 @@ def export(request: Request, id: Place, form: Literal["json", "markdown"] = "jso
 async def refused(request: Request, error: Exception) -> JSONResponse:
     """A HistoryError in the shape of the other errors."""
     status = error.status if isinstance(error, HistoryError) else 500
-    kind = faults.INVALID if status < 500 else "server_error"
-    return faults.answer(request.url.path, str(error), faults.Kind(status, kind, "history"))
+    kind = failure.INVALID if status < 500 else "server_error"
+    return faults.answer(request.url.path, str(error), failure.Kind(status, kind, "history"))

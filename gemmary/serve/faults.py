@@ -6,7 +6,6 @@ Sentences are fixed, or tell numbers and names of fields: none quotes what a cli
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -21,15 +20,13 @@ from ..engine.schema import SchemaError
 from ..errors import ContextFullError, GemmaryError, ImageError, MemoryBudgetError, PromptError
 from .accounts import HungError, TooLongError
 from .answering import EndedError
+from .failure import INVALID, Kind, body
 from .models import BusyError, UnavailableError, UnknownModelError
 from .presence import InternalError, report
-from .refusal import ANTHROPIC
-from .refusal import KINDS as KINDS_BY_STATUS
 from .shapes import Faulty
 
 RETRY_AFTER = "1"  # seconds
 BAD_JSON = "the body is not JSON that can be read"
-INVALID = "invalid_request_error"
 SENTENCES = {
     404: "nothing is here: GET /docs lists what is",
     405: "this address does not take this method: GET /docs lists what it takes",
@@ -42,16 +39,6 @@ class RefusedError(PromptError):
     def __init__(self, message: str, param: str, code: str | None = None) -> None:
         super().__init__(message)
         self.param, self.code = param, code
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a fault is told."""
-
-    status: int
-    type: str = INVALID
-    code: str | None = None
-    param: str | None = None
 
 
 # The first that fits counts.
@@ -80,17 +67,6 @@ def kind_of(fault: Exception) -> Kind:
     return next((kind for known, kind in KINDS if isinstance(fault, known)), Kind(500, "server_error"))
 
 
-def body(message: str, kind: Kind) -> Faulty:
-    """An error as OpenAI's API writes it."""
-    return {"error": {"message": message, "type": kind.type, "param": kind.param, "code": kind.code}}
-
-
-def anthropic_body(message: str, kind: Kind) -> dict[str, Any]:
-    """An error as Anthropic's API writes it."""
-    named = INVALID if kind.status < 500 else "api_error"
-    return {"type": "error", "error": {"type": KINDS_BY_STATUS.get(kind.status, named), "message": message}}
-
-
 def told(fault: Exception) -> tuple[str, Kind]:
     """Sentence and kind of what went wrong in a stream that has begun."""
     if isinstance(fault, GemmaryError):
@@ -101,9 +77,8 @@ def told(fault: Exception) -> tuple[str, Kind]:
 
 def answer(path: str, message: str, kind: Kind, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An error as the clients of `path` read it."""
-    written: Any = anthropic_body(message, kind) if path.startswith(ANTHROPIC) else body(message, kind)
     more = {"Retry-After": RETRY_AFTER} if kind.status in (429, 503) else {}
-    return JSONResponse(written, kind.status, {**more, **(headers or {})})
+    return JSONResponse(body(path, message, kind), kind.status, {**more, **(headers or {})})
 
 
 async def _ours(request: Request, fault: Exception) -> JSONResponse:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .asgi import App, Message, Receive, Scope, Send
 
-# Nothing but our own files runs or is asked for, and no other page holds ours in a frame.
+# Nothing but our own files runs or is asked for, and no other page holds ours in a frame; what a model writes
+# cannot become markup past DOMPurify.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "

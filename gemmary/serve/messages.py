@@ -15,7 +15,7 @@ from ..engine.options import Order
 from ..engine.reply import Piece, Usage
 from ..engine.sampling import Sampling
 from ..inputs.prompt import Prompt
-from . import asking, faults
+from . import asking, failure, faults
 from .answering import Answering
 from .messages_wire import Conversation, MessagesRequest, conversation, functions
 from .presence import attended
@@ -234,6 +234,6 @@ async def _events(head: dict[str, Any], answering: Answering, blocks: Blocks) ->
                 yield tell({"type": "message_delta", "delta": reason, "usage": _usage(piece.usage)})
         yield tell({"type": "message_stop"})
     except Exception as fault:
-        yield tell(faults.anthropic_body(*faults.told(fault)))
+        yield tell(failure.anthropic(*faults.told(fault)))
     finally:
         await pieces.aclose()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from ..engine.memory import Estimate
@@ -15,6 +16,7 @@ from ..engine.model import Model
 from ..errors import GemmaryError
 from .accounts import current
 from .presence import report
+from .warming import warm
 
 T = TypeVar("T")
 log = logging.getLogger("gemmary.serve")
@@ -173,11 +175,10 @@ class Models:
     async def _load(self, place: Place) -> Model:
         if place.source is None:
             raise UnavailableError("this model was unloaded")
-        started = time.monotonic()
         try:
             place.size = await in_thread(place.source.estimate)
             await self._make_room(place, place.size)
-            place.model = model = await in_thread(place.source.load)
+            place.model = model = await in_thread(partial(_warmed, place.source, place.name))
         except UnavailableError:
             raise
         except Exception as fault:
@@ -186,7 +187,6 @@ class Models:
                 "this model could not be loaded: the log of the server says why"
             ) from fault
         place.since = time.time()
-        log.info("loaded", extra={"model": place.name, "seconds": round(time.monotonic() - started, 2)})
         return model
 
     async def _make_room(self, place: Place, size: Estimate) -> None:
@@ -210,6 +210,14 @@ class Models:
         if model is not None:
             await in_thread(model.close)
             log.info("unloaded", extra={"model": place.name})
+
+
+def _warmed(source: Source, name: str) -> Model:
+    started = time.monotonic()
+    model = source.load()
+    log.info("loaded", extra={"model": name, "seconds": round(time.monotonic() - started, 2)})
+    warm(model, name)
+    return model
 
 
 def _can_go(place: Place) -> bool:

@@ -6,21 +6,12 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from . import failure
 from .asgi import Receive, Scope, Send, has_body
 
 Header = tuple[bytes, bytes]
 LINGER = 1.0  # seconds in which what a refused client still sends is thrown away
-ANTHROPIC = "/v1/messages"
-KINDS = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
 
 
 @dataclass(frozen=True)
@@ -34,11 +25,9 @@ class Refusal:
 
     def body(self, path: str) -> bytes:
         """The error as the clients of `path` read it."""
-        kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        told: dict[str, Any] = {"type": kind, "message": self.message}
-        if path.startswith(ANTHROPIC):
-            return json.dumps({"type": "error", "error": told}).encode()
-        return json.dumps({"error": {**told, "param": None, "code": self.code}}).encode()
+        named = failure.INVALID if self.status < 500 else "server_error"
+        kind = failure.Kind(self.status, failure.TYPES.get(self.status, named), self.code)
+        return json.dumps(failure.body(path, self.message, kind)).encode()
 
 
 class TurnedAwayError(Exception):

@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import faults
+from . import failure, faults
 from .affinity import Affinity, Chain, chain_of
 from .relay import Asked, Head, answer
 
@@ -54,6 +54,7 @@ class Engine:
         from .app import create_app
         from .models import Models
         from .settings import Settings
+        from .warming import warm
 
         threads = cluster.threads or max(int(cluster.cpus), 1)
         model = load(
@@ -63,6 +64,7 @@ class Engine:
             streams=cluster.streams,
             queue=cluster.queue,
         )
+        warm(model, cluster.name)
         self._name = str(serve.get_replica_context().replica_id.unique_id)
         self._model = model
         self._app = create_app(Models({cluster.name: model}), Settings())
@@ -91,7 +93,7 @@ class Front:
         """Ask the engines. An engine that is lost before it has answered is not the client's business."""
         body = await _body(request)
         if body is None:
-            return faults.answer(request.url.path, TOO_LARGE, faults.Kind(413))
+            return faults.answer(request.url.path, TOO_LARGE, failure.Kind(413))
         asked = Asked(
             request.method, request.url.path, request.url.query.encode("latin-1"), list(request.headers.raw),
             body, request.client and (request.client.host, request.client.port),
@@ -101,7 +103,7 @@ class Front:
             response = await self._ask(asked, chain)
             if response is not None:
                 return response
-        return faults.answer(asked.path, LOST, faults.Kind(503, "server_error", "ended"))
+        return faults.answer(asked.path, LOST, failure.Kind(503, "server_error", "ended"))
 
     async def _ask(self, asked: Asked, chain: Chain) -> Response | None:
         """The answer of an engine; None if it was lost before there was one."""
@@ -114,7 +116,7 @@ class Front:
         except RayActorError:
             return None
         except BackPressureError:
-            return faults.answer(asked.path, FULL, faults.Kind(429, "rate_limit_error", "queue_full"))
+            return faults.answer(asked.path, FULL, failure.Kind(429, "rate_limit_error", "queue_full"))
         except BaseException:
             pieces.cancel()
             raise

@@ -1,4 +1,4 @@
-"""A SentencePiece vocabulary with Gemma's settings and first 494 ids, at any size (spec/gemma3.md, 6.1)."""
+"""A SentencePiece vocabulary with Gemma's settings and first 494 ids, at any size."""
 
 from __future__ import annotations
 

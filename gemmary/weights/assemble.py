@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +12,9 @@ from ..formats import FORMATS
 from ..model import vision as eyes
 from ..model.text import Gain, Layer, Text, attention_of
 from .checkpoint import Checkpoint
-from .mapped import release
+from .mapped import check_whole, release
 from .names import is_norm
-from .tensor import Floats, Tensor
+from .tensor import FLOATS, Floats, Tensor
 from .vision import SOFT_NORM, VisionCheckpoint
 
 if TYPE_CHECKING:
@@ -25,9 +27,11 @@ EYE_NORMS = ("attn_norm", "ffn_norm")
 EYE_LINEARS = ("q", "k", "v", "o", "fc1", "fc2")
 
 
-def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None = None) -> Text:
+def packed_text(
+    checkpoint: Checkpoint, expand: bool = False, pages: str | None = None, own: bool = False
+) -> Text:
     """The decoder on the CPU engine. Quantized matrices are packed, and their mapped pages given back; floats
-    stay where the file has them.
+    stay where the file has them, or are copied (`own`), so that a file that is cut short kills nobody.
 
     `expand` decodes every matrix to float32 instead, to measure what a format costs. `pages`: format of keys
     and values: F16, BF16, F32 or I8 (None: F16, or F32 when expanded).
@@ -43,7 +47,7 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None 
         return Gain(checkpoint.gain(name), config.norm_eps)
 
     def packed(name: str) -> Any:
-        return _packed(checkpoint.tensors[name], expand, memory)
+        return _packed(checkpoint.tensors[name], expand, memory, own)
 
     def layer(index: int) -> Layer:
         prefix = f"layers.{index}."
@@ -61,14 +65,26 @@ def packed_text(checkpoint: Checkpoint, expand: bool = False, pages: str | None 
     )
 
 
-def _packed(tensor: Tensor, expand: bool, memory: Any) -> Any:
+def _packed(tensor: Tensor, expand: bool, memory: Any, own: bool) -> Any:
     from ..ops.numba.linear import PackedLinear
     from ..ops.numba.machine import team
 
     rows, columns = tensor.shape
     if expand:
         return PackedLinear(FORMATS["F32"], tensor.values().reshape(-1).view(np.uint8), rows, columns)
-    return PackedLinear.pack(team(), memory, tensor.format, tensor.raw, rows, columns, release)
+    if own and tensor.format.name in FLOATS:
+        tensor = _copied(tensor, memory)
+    packed = PackedLinear.pack(team(), memory, tensor.format, tensor.raw, rows, columns, release)
+    return replace(packed, intact=partial(check_whole, tensor.raw))
+
+
+def _copied(tensor: Tensor, memory: Any) -> Tensor:
+    kept, start = memory.take(tensor.nbytes), 0
+    for piece in tensor.pieces():
+        kept[start : start + len(piece)] = piece
+        start += len(piece)
+        release(piece)
+    return replace(tensor, raw=kept)
 
 
 def module_text(checkpoint: Checkpoint, ops: Any) -> TextModule:

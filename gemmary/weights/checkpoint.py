@@ -29,7 +29,7 @@ from .vision import VisionCheckpoint, open_vision, vision_of_folder, vision_of_g
 from .vocabulary import TokenizerFiles, Vocabulary, vocabulary_from_gguf
 
 CONFIG_BYTES = 1 << 20
-TABLE_ROWS = (262_144, 262_208)  # with and without the rows that no token uses (spec/gemma3.md, 6.1)
+TABLE_ROWS = (262_144, 262_208)  # with and without the rows that no token uses (262,144 have a piece)
 COMPARED = 16 << 20  # bytes at a time
 
 
@@ -78,7 +78,8 @@ def open_checkpoint(
     """Open a GGUF file, or a folder with config.json and *.safetensors.
 
     `exact_scale` keeps the embedding scale sqrt(width) unrounded, as llama.cpp does; else it is rounded to
-    the dtype that the embedding is stored in, GGUF counting as bf16 (spec/gemma3.md, 2.2).
+    the dtype that the embedding is stored in, GGUF counting as bf16 (as transformers'
+    Gemma3TextScaledWordEmbedding does).
     `mmproj`: the file with the picture half; None: the one beside a GGUF file, if there is one (mmproj.py).
     ModelFileError: damaged, incomplete or hostile. UnsupportedModelError: sound, but not a Gemma 3 that
     Gemmary runs.

@@ -1,7 +1,7 @@
 """Typed, range-checked reading of numbers that a model file claims.
 
 Every number of a config.json or of GGUF metadata passes through here before anything is sized by it, so a
-hostile file meets a plain sentence and not an allocation (spec/reliability.md, A: "second layer, semantic").
+hostile file meets a plain sentence and not an allocation.
 """
 
 from __future__ import annotations

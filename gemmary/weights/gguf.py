@@ -2,7 +2,7 @@
 
 Every length is compared with what is left of the file before anything is allocated or looped over; arithmetic
 is in Python's integers, which do not wrap; tensors must lie side by side, without overlap or holes
-(spec/reliability.md, A; the layout is that of llama.cpp's gguf.md). Only the header is read, never a tensor.
+(the layout is that of ggml's docs/gguf.md). Only the header is read, never a tensor.
 """
 
 from __future__ import annotations

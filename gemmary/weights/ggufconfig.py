@@ -1,4 +1,4 @@
-"""GGUF metadata -> Config, and back (spec/gemma3.md, 7.3 and 7.5).
+"""GGUF metadata -> Config, and back (ggml, docs/gguf.md; llama.cpp, convert_hf_to_gguf.py).
 
 GGUF stores neither the query scale nor, mostly, what concerns local layers: llama.cpp has them in its code,
 and the same rules are here. Ollama's single-file layout leaves out still more.

@@ -20,7 +20,7 @@ Kind = TypeVar("Kind", bound=Storable)
 Progress = Callable[[int, int], None]  # called with bytes written, and bytes in all
 
 ALIGNMENT = 32
-# general.file_type: how llama.cpp calls a file by the format of most of its matrices (spec/gemma3.md, 7.6)
+# general.file_type: how llama.cpp calls a file by the format of most of its matrices (llama.h, llama_ftype)
 FILE_TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 15, "Q5_K": 17,
     "Q6_K": 18, "BF16": 32,

@@ -1,4 +1,4 @@
-"""Hugging Face ids -> files of the cache that every tool on the machine shares (spec/ecosystem.md, 3).
+"""Hugging Face ids -> files of the cache that every tool on the machine shares.
 
     google/gemma-3-4b-it            a repository; of an official one, Google's own 4-bit file
     google/gemma-3-4b-it:bf16       the same in 16 bits
@@ -34,7 +34,7 @@ _SHORT = re.compile(r"(?:gemma-?3[:-])?(270m|1b|4b|12b|27b)(-it|-pt)?(?::([\w.-]
 _OFFICIAL = re.compile(r"google/gemma-3-(1b|4b|12b|27b)-(it|pt)")
 _QAT = re.compile(r"google/gemma-3-(1b|4b|12b|27b)-(it|pt)-qat-q4_0-gguf")
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
-# Bytes of the official 4-bit files (spec/gemma3.md, 7.4).
+# Bytes of the official 4-bit files (as their pages on Hugging Face say).
 _QAT_BYTES = {"1b": 997_000_000, "4b": 3_149_000_000, "12b": 8_068_000_000, "27b": 17_223_000_000}
 
 

@@ -1,4 +1,4 @@
-"""config.json -> Config, and back (spec/gemma3.md, 1.5).
+"""config.json -> Config, and back (transformers, configuration_gemma3.py).
 
 The official 4B, 12B and 27B files leave out whatever equals transformers' defaults, so the defaults here are
 those of Gemma3TextConfig and SiglipVisionConfig, not those of any size. Old field names and those of

@@ -1,9 +1,9 @@
 """Model files on disk: opened once, mapped read-only, never read before they are needed.
 
 A file that is *replaced* (renamed over) while it is open stays whole: the mapping keeps the old one. A file
-that is *cut short in place* is lost, and touching a lost page would kill the process; `view` therefore looks
-at the size of the file each time. The moment between that look and the read remains: a process that must
-survive even that has to copy the file first.
+that is *cut short in place* is lost, and touching a lost page would kill the process; `view`, and for views
+that are kept `check_whole`, look at the size of the file first. The moment between that look and the read
+remains: a process that must survive even that has to copy, as a server does with what its products read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ModelFileError
+from ..errors import GemmaryError, ModelFileError
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -51,15 +51,29 @@ def release(part: Bytes) -> None:
 
     Arrays that are no such view, and systems that have no such call, are left alone.
     """
-    owner: Any = part
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    owner = getattr(owner, "obj", owner)  # NumPy holds a map by a memoryview
-    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+    owner = _map_of(part)
+    if owner is None or not hasattr(mmap, "MADV_DONTNEED"):
         return
     start = part.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
     first = start // mmap.PAGESIZE * mmap.PAGESIZE
     owner.madvise(mmap.MADV_DONTNEED, first, start + part.nbytes - first)
+
+
+def check_whole(part: Bytes) -> None:
+    """GemmaryError if the file behind a view of a `MappedFile` is shorter than it was."""
+    owner = _map_of(part)
+    if owner is not None and owner.size() < len(owner):
+        raise GemmaryError(
+            "the model's file was cut short while the model was in use: put it back and load the model again"
+        )
+
+
+def _map_of(part: Bytes) -> mmap.mmap | None:
+    owner: Any = part
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    owner = getattr(owner, "obj", owner)  # NumPy holds a map by a memoryview
+    return owner if isinstance(owner, mmap.mmap) else None
 
 
 class MappedFile:

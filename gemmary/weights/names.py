@@ -1,4 +1,4 @@
-"""What files call the tensors, and what we call them (spec/gemma3.md, 7.1 to 7.5).
+"""What files call the tensors, and what we call them (llama.cpp, gguf-py/gguf/constants.py; transformers).
 
 Ours: `embed`, `norm`, and `layers.{i}.` + attn_norm q k v q_norm k_norm o attn_post_norm ffn_norm gate up
 down ffn_post_norm. Shapes are row-major, [out, in].

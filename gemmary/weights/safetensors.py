@@ -1,4 +1,4 @@
-"""safetensors files: a bounded reader with the format's own rules (spec/reliability.md, B).
+"""safetensors files: a bounded reader with the format's own rules.
 
 A file is 8 bytes of header length, a JSON header, and the tensors side by side, without holes, to the last
 byte. The header is read, never a tensor. What is accepted here, the `safetensors` package accepts too.

@@ -26,7 +26,7 @@ def write_mmproj(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, object] | None = None,
 ) -> None:
-    """Write tower and projector as an mmproj file, for llama.cpp too (spec/gemma3.md, 7.5).
+    """Write tower and projector as an mmproj file, for llama.cpp too (convert_hf_to_gguf.py --mmproj).
 
     `tensors`: our names and shapes, exactly those of `config`. Matrices keep their formats but `patch`,
     `positions` and all vectors, which llama.cpp wants in F32. `metadata`: further keys, such as general.name.

@@ -1,7 +1,7 @@
 """JSON from untrusted files: one reading for every reader, or none.
 
 Python's `json` keeps the last of two equal keys, takes NaN, and turns a 5,000-digit number into work. Here
-these are errors, as they are for the other programs that read the same file (spec/reliability.md, B).
+these are errors, as they are for the other programs that read the same file.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from .save import write_gguf
 from .tensor import Tensor
 from .vocabulary import TokenizerFiles, Vocabulary
 
-TEXT_ROWS = 262_144  # what a GGUF file of a real size keeps of the table (spec/gemma3.md, 6.1)
+TEXT_ROWS = 262_144  # what a GGUF file of a real size keeps of the table (pieces of the vocabulary)
 
 # Where a block keeps its 16-bit scales, counted in halves (-1: the last), and what is put there:
 # about 0.02 for a typical weight, so that no sum overflows.

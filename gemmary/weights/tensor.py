@@ -53,7 +53,7 @@ class Tensor:
 
     `raw` is uint8 [nbytes]. `gain_offset` matters for norms only: what must be added to the stored values to
     get the multiplier. Hugging Face stores w and multiplies by 1 + w, so 1; GGUF stores 1 + w, so 0
-    (spec/gemma3.md, 7.3).
+    (llama.cpp, convert_hf_to_gguf.py).
     """
 
     name: str

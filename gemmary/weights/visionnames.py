@@ -1,4 +1,4 @@
-"""What files call the tensors of the picture half, and what we call them (spec/gemma3.md, 7.2, 7.5).
+"""What files call the tensors of the picture half, and what we call them (llama.cpp, clip-impl.h).
 
 Ours: `patch`, `positions`, `norm`, `soft_norm`, `projection`, and `layers.{i}.` + attn_norm q k v o ffn_norm
 fc1 fc2; all but `positions`, `soft_norm` and `projection` have a `.bias` beside them. Shapes are row-major,

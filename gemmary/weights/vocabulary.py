@@ -1,4 +1,4 @@
-"""The vocabulary that a GGUF file carries (spec/gemma3.md, 6.1 and 7.3), and where a folder keeps its own."""
+"""The vocabulary that a GGUF file carries (ggml, docs/gguf.md), and where a folder keeps its own."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,26 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert model.generate([2, 300, 301], seed=1, max_tokens=5).ids == want
 """
 
+CUT = """
+import os, shutil, sys
+from pathlib import Path
+import gemmary
+source = Path(sys.argv[1])
+files = [source] if source.is_file() else sorted(source.glob("*.safetensors"))
+with gemmary.load(source, context=512, threads=1, streams=2) as model:
+    want = model.generate([2, 300, 301], seed=1, max_tokens=5).ids
+    for file in files:
+        shutil.copy(file, f"{file}.kept")
+        os.truncate(file, 100)
+    try:  # rows of a packed table are read from the file
+        assert model.generate([2, 300, 302], seed=1, max_tokens=5).ids and source.is_dir()
+    except gemmary.errors.GemmaryError as fault:
+        assert source.is_file() and "cut short while the model was in use" in str(fault), fault
+    for file in files:
+        shutil.copyfile(f"{file}.kept", file)
+    assert model.generate([2, 300, 301], seed=1, max_tokens=5).ids == want
+"""
+
 
 @pytest.mark.parametrize("script", [SIGNALS, FORK], ids=["signals", "fork"])
 def test_a_process_of_its_own(script: str, packed: Path) -> None:
@@ -65,6 +86,17 @@ def test_a_process_of_its_own(script: str, packed: Path) -> None:
         [sys.executable, "-c", script, packed], cwd=ROOT, capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["gguf", pytest.param("folder", marks=pytest.mark.long)])
+def test_a_file_that_is_cut_short_kills_no_server(
+    kind: str, packed: Path, folder: Path, tmp_path: Path
+) -> None:
+    """As by copying another file over it: an answer, or an error that says so; and it goes on afterwards."""
+    source = tmp_path / "model.gguf" if kind == "gguf" else tmp_path / "folder"
+    shutil.copy(packed, source) if kind == "gguf" else shutil.copytree(folder, source)
+    done = subprocess.run([sys.executable, "-c", CUT, source], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.returncode} {done.stderr}"
 
 
 @pytest.mark.parametrize("threads", [2, 3, 64])

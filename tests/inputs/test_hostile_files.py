@@ -1,4 +1,4 @@
-"""Tokenizer files that are damaged or made to harm (spec/reliability.md, E): typed errors, bounded work."""
+"""Tokenizer files that are damaged or made to harm: typed errors, bounded work."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from . import trained
 
 Messages = list[dict[str, Any]]
 
-# The rules of spec/gemma3.md, 6.2, one after the other.
+# The rules of Gemma's prompts, one after the other.
 RULES = """\
 {{ '<bos>' -}}
 {% if messages[0].role == 'system' %}

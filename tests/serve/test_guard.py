@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import gemmary
+from gemmary.serve import guard
 from gemmary.serve.guard import Hosts, Keys, owner_of
 from gemmary.serve.headers import SECURITY
 from tests.serve.asked import BEARER, JSON, KEY, OTHER, application, client, routes
@@ -186,6 +188,24 @@ def test_every_answer_has_the_headers(bundled: gemmary.Model) -> None:
     assert {200, 401, 403, 404, 415, 500} <= statuses
 
 
+def test_every_route_has_exactly_these_headers(bundled: gemmary.Model) -> None:
+    """With the key and without, whatever the answer is; each header once."""
+    app = application(bundled, api_key=(KEY,), port=4)  # its own
+
+    async def sweep() -> None:
+        async with client(app) as http:
+            for method, path in [*routes(app), ("GET", "/nothing")]:
+                for key in (BEARER, {}):
+                    if path.endswith("/changes") and key:
+                        continue  # a stream of events that nothing ends
+                    answer = await http.request(method, path, headers={**JSON, **key}, content=b"{}")
+                    for name, value in SECURITY.items():
+                        assert answer.headers.get_list(name.decode()) == [value.decode()], (method, path)
+                    assert "access-control-allow-origin" not in answer.headers
+
+    asyncio.run(sweep())
+
+
 @pytest.mark.parametrize(("path", "kind"), [(CHAT, "rate_limit_error"), ("/v1/messages", "rate_limit_error")])
 def test_share_of_a_key(bundled: gemmary.Model, path: str, kind: str) -> None:
     app = application(bundled, api_key=(KEY, OTHER), requests_per_key=1)
@@ -225,6 +245,22 @@ def test_too_many_headers(bundled: gemmary.Model) -> None:
 def test_owners_are_apart_and_stay() -> None:
     assert owner_of(KEY) != owner_of(OTHER) and owner_of(KEY) == owner_of(KEY)
     assert KEY not in owner_of(KEY)
+
+
+@pytest.mark.parametrize("given", [KEY, OTHER, KEY[:-1], "x", ""])
+def test_a_key_is_compared_with_every_key_by_its_digest(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """No early exit, nothing but digests of one length, and only by a comparison in constant time."""
+    compared: list[tuple[int, int]] = []
+    honest = hmac.compare_digest
+
+    def counted(a: bytes, b: bytes) -> bool:
+        compared.append((len(a), len(b)))
+        return honest(a, b)
+
+    monkeypatch.setattr(guard.hmac, "compare_digest", counted)
+    owner = Keys([KEY, OTHER, "third"]).owner({"headers": [(b"x-api-key", given.encode())]})
+    assert owner == {KEY: owner_of(KEY), OTHER: owner_of(OTHER)}.get(given)
+    assert compared == [(32, 32)] * 3
 
 
 @pytest.mark.long

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ import pytest
 from gemmary.serve import historyfile
 from gemmary.serve.history import History
 from gemmary.serve.historyfile import HistoryError, HistoryFile, default_path
-from tests.serve.test_history import ME, fork
+from tests.serve.test_history import ME, fork, said
+
+ROOT = Path(__file__).parents[2]
 
 
 def filled(path: Path) -> str:
@@ -133,3 +138,64 @@ def test_a_migration_that_is_cut_off_is_done_again(
     with file.reading() as db:
         assert db.execute("SELECT count(*) FROM tag").fetchone()[0] == 1
         assert db.execute("SELECT pinned FROM conversation WHERE id = ?", (id,)).fetchone()[0] == 0
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+from gemmary.serve import historyfile
+class Cut(list):
+    def __iter__(self):
+        for statement in self[: int(sys.argv[2])]:
+            yield statement
+        os._exit(9)
+historyfile.MIGRATIONS.append(Cut(eval(sys.argv[3])))
+historyfile.HistoryFile(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "done", [pytest.param(0, marks=pytest.mark.long), 1, pytest.param(3, marks=pytest.mark.long)]
+)
+def test_a_process_that_dies_in_a_migration_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    path = tmp_path / "history.db"
+    id = filled(path)
+    died = subprocess.run([sys.executable, "-c", DYING, path, str(done), repr(NEXT)], cwd=ROOT)
+    assert died.returncode == 9
+    copy = History(tmp_path / "history.db.version-1")
+    assert len(copy.get(ME, id)["messages"]) == 4
+    old = History(path)  # the version before still reads it
+    assert old.notice is None and len(old.get(ME, id)["messages"]) == 4
+    old.close()
+    monkeypatch.setattr(historyfile, "MIGRATIONS", [historyfile.MIGRATIONS[0], NEXT])
+    with HistoryFile(path).reading() as db:
+        assert db.execute("SELECT count(*) FROM tag").fetchone()[0] == 1
+        assert db.execute("SELECT count(*) FROM message").fetchone()[0] == 4
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """Told; what was acknowledged stays; with room again it goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        history = History(disk / "history.db")
+        id = fork(history)
+        filler = disk / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with pytest.raises(HistoryError, match=r"the disk is full|cannot be read or written"):
+            history.put(ME, id, said("long", None, "x" * 300_000))
+        assert len(history.get(ME, id)["messages"]) == 4
+        filler.unlink()
+        history.put(ME, id, said("long", None, "x" * 3_000))
+        assert len(history.get(ME, id)["messages"]) == 5
+        history.close()
+        assert History(disk / "history.db").notice is None
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

@@ -90,7 +90,8 @@ def test_who_answers_stays(library: Library) -> None:
     models = Models(sources=sources(library, "a", "b"), memory=SIZE.total + 1)
 
     async def ask(http: Any) -> None:
-        answering = asyncio.ensure_future(http.post(CHAT, json=body("a", 300)))
+        endless = {**body("a", 900), "logit_bias": {"1": -100, "106": -100}}
+        answering = asyncio.ensure_future(http.post(CHAT, json=endless))
         while not (models.loaded and models.states()[0]["running"]):
             await asyncio.sleep(0.01)
         refused = await http.post(CHAT, json=body("b"))

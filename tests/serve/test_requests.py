@@ -66,6 +66,8 @@ WRONG: dict[str, list[Any]] = {
     "best_of": [2],
     "echo": [True],
     "anything": [1],
+    "chat_template": ["{{ 1 }}"],
+    "chat_template_kwargs": [{"a": 1}],
 }
 
 

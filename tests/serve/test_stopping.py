@@ -172,6 +172,33 @@ def test_killed_and_started_again_on_the_same_port() -> None:
         assert not [child for child in left if os.path.exists(f"/proc/{child}")], "orphans"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_conversations_survive_a_killed_server(tmp_path: Path) -> None:
+    """kill -9 while messages come in: each that was acknowledged is there in the next server, three times."""
+    flags, kept = ("--port", "0", "--history", str(tmp_path / "history.db")), []
+    with Process(*flags) as process:
+        id = httpx.post(f"{process.url()}/api/conversations", json={}).json()["id"]
+    for turn in range(3):
+        with Process(*flags) as process, httpx.Client(base_url=process.url()) as http:
+            killer = threading.Timer(0.05, process.signal, [signal.SIGKILL])
+            with contextlib.suppress(httpx.TransportError):
+                for number in range(100_000):
+                    name = f"turn{turn}-{number:05}"
+                    text = [{"type": "text", "text": f"{name} " * 50}]
+                    body = {"parent": None, "role": "user", "content": text}
+                    answer = http.put(f"/api/conversations/{id}/messages/{name}", json=body)
+                    assert answer.status_code == 200, answer.text
+                    kept.append(name)
+                    if number == 9:
+                        killer.start()
+            killer.join()
+    with Process(*flags) as process:
+        found = httpx.get(f"{process.url()}/api/conversations/{id}").json()["messages"]
+        assert "damaged" not in process.log
+    assert len(kept) >= 30 and {message["id"] for message in found}.issuperset(kept)
+
+
 def _ignore(url: str) -> None:
     with contextlib.suppress(httpx.TransportError):
         httpx.post(url + CHAT, json=LONG, timeout=60)

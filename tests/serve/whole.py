@@ -32,7 +32,7 @@ PATIENCE = 90.0  # seconds for a start on a machine that does other things
 @contextlib.contextmanager
 def served(models: gemmary.Model | Models, **settings: Any) -> Iterator[tuple[str, Server]]:
     """The server in a thread of this process: its URL, and itself."""
-    given = Settings(port=0, **settings)
+    given = Settings(**{"port": 0} | settings)
     held = Models({"test": models}) if isinstance(models, gemmary.Model) else models
     listening = listen(given)
     port = listening.getsockname()[1]
@@ -63,8 +63,9 @@ class Process:
 
     def __init__(self, *flags: str, **environment: str) -> None:
         given = {key: value for key, value in os.environ.items() if not key.startswith("GEMMARY_PORT")}
+        kept = () if "--history" in flags else ("--no-history",)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", RUN, "serve", "--threads", "1", "--no-history", *flags],
+            [sys.executable, "-c", RUN, "serve", "--threads", "1", *kept, *flags],
             cwd=ROOT, env=given | environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._lines: list[str] = []

@@ -4,7 +4,7 @@
 
 Before each file it says its index, so that the last one said is the culprit if the process dies. A file must
 be refused with a documented error, or read exactly as the reference package reads it; within 2 seconds; and
-in at most twice its size + 64 MiB of memory (spec/reliability.md, section 5, row 1).
+in at most twice its size + 64 MiB of memory (docs/RELIABILITY.md, row 1).
 """
 
 from __future__ import annotations

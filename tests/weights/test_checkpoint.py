@@ -188,7 +188,7 @@ def test_other_row_counts_are_told(folder: Path) -> None:
         open_checkpoint(folder)
 
 
-SCALES = {640: 25.25, 1152: 34.0, 2560: 50.5, 3840: 62.0, 5376: 73.5}  # spec/gemma3.md, 1.1
+SCALES = {640: 25.25, 1152: 34.0, 2560: 50.5, 3840: 62.0, 5376: 73.5}  # transformers, in bfloat16
 
 
 @pytest.mark.parametrize("width", SCALES)
@@ -240,7 +240,7 @@ def test_head_of_its_own_is_told(tmp_path: Path, folder: Path) -> None:
     ("size", "gigabytes"), [("1b", 0.997), ("4b", 3.149), ("12b", 8.068), ("27b", 17.223)]
 )
 def test_official_q4_0_layout(tmp_path: Path, size: str, gigabytes: float) -> None:
-    """Q4_0 matrices, F16 table, F32 norms; weight bytes as in spec/gemma3.md, 7.4."""
+    """Q4_0 matrices, F16 table, F32 norms; weight bytes as in the published files."""
     config = replace(SIZES[size], vocab=262_144, vision=None)
     entries = {
         to_gguf(name): (shape, "F16" if name == "embed" else "F32" if is_norm(name) else "Q4_0")

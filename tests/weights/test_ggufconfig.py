@@ -17,7 +17,7 @@ TEXT = {name: replace(config, vision=None) for name, config in SIZES.items()}
 
 
 def official(size: str) -> dict[str, Any]:
-    """What convert_hf_to_gguf.py writes (spec/gemma3.md, 7.3), float32 numbers as they come out of a file."""
+    """What convert_hf_to_gguf.py writes, float32 numbers as they come out of a file."""
     config = SIZES[size]
     keys = {
         "context_length": config.context, "embedding_length": config.width, "block_count": config.layers,

@@ -57,7 +57,7 @@ def smallest() -> dict[str, Any]:
     return values
 
 
-# The minimal texts of spec/gemma3.md, 1.5: whatever they leave out is a default of transformers.
+# The shortest config.json of each published size: whatever they leave out is a default of transformers.
 OFFICIAL = {
     "270m": smallest(),
     "1b": text_only(),

@@ -8,7 +8,7 @@ import pytest
 from gemmary.config import SIZES
 from gemmary.weights import names
 
-# spec/gemma3.md, 7.3: tensors in a GGUF file of each size, checked there against dumps of real files
+# Tensors in a GGUF file of each size, as dumps of the published files have them
 TENSORS = {"270m": 236, "1b": 340, "4b": 444, "12b": 626, "27b": 808}
 
 

@@ -206,7 +206,7 @@ def test_tensors_must_be_those_of_the_config(tmp_path: Path, write: str) -> None
 def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """After a power cut there is the old file or the whole new one (spec/reliability.md, row 52)."""
+    """After a power cut there is the old file or the whole new one."""
     done: list[str] = []
     fsync, rename = os.fsync, os.replace
 
@@ -230,7 +230,7 @@ def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(
 def test_failing_disk_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: str, code: int
 ) -> None:
-    """The n-th call fails, for every n until none does (spec/reliability.md, row 51)."""
+    """The n-th call fails, for every n until none does."""
     old = tmp_path / name
     genuine, failures = getattr(os, call), 0
     while True:

@@ -16,7 +16,7 @@ def test_the_true_tower_has_its_tensors_and_parameters() -> None:
     vision = SIZES["4b"].vision
     assert vision is not None
     shapes = vision_shapes(vision, 2560)
-    assert len(shapes) == 439  # spec/gemma3.md, 7.5
+    assert len(shapes) == 439  # in the published mmproj files
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == SIZES["4b"].vision_parameters
 
 

@@ -38,7 +38,8 @@ class PackedLinear:
     """A weight [rows, columns]. `raw` are the file's bytes, maybe a memory map; `strips` what products read.
 
     `layout` names how strips lie; both are None for floats. Of a quantized matrix `raw` is only needed to
-    `fetch` rows. `plane` is an 8-bit picture of a 16-bit table (`with_plane`).
+    `fetch` rows; `intact` then tells, by an error, where they cannot be read any more. `plane` is an 8-bit
+    picture of a 16-bit table (`with_plane`).
     """
 
     format: Format
@@ -48,6 +49,7 @@ class PackedLinear:
     layout: str | None = None
     strips: npt.NDArray[np.uint8] | None = None
     plane: Plane | None = None
+    intact: Callable[[], object] = lambda: None
 
     @classmethod
     def pack(
@@ -116,6 +118,7 @@ def _pieces(weight: PackedLinear, tokens: int, team: Team) -> int:
 
 def fetch(weight: PackedLinear, ids: np.ndarray) -> Floats:
     """Rows of a weight as float32 [len(ids), columns]."""
+    weight.intact()
     raw = weight.raw.reshape(weight.rows, -1)[ids]
     return decode(weight.format, np.ascontiguousarray(raw).reshape(-1), len(ids), weight.columns)
 

@@ -16,6 +16,8 @@ from gemmary.serve.settings import Settings
 
 from .wire import CHAT, endless, idle, memory, until
 
+# What goes wrong in a client's thread is a failure too.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 SAY = [{"role": "user", "content": "hi"}]
 
 

@@ -16,6 +16,8 @@ from tests.serve.server import running
 from .wire import CHAT, connected, endless, idle, memory, pages, posted, request, resources, until
 
 SAY = [{"role": "user", "content": "Say something."}]
+# What goes wrong in a client's thread is a failure too.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def overload(seconds: float, clients: int) -> None:
@@ -57,6 +59,28 @@ def test_ten_times_too_many() -> None:
 @pytest.mark.timeout(900)
 def test_ten_times_too_many_for_minutes() -> None:
     overload(300, 40)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_memory_that_runs_out_is_told(
+    url: str, bundled: gemmary.Model, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """One request gets a 503 and may come again; the server goes on."""
+    asked = {"messages": SAY, "max_tokens": 3, "seed": 1}
+    runner = bundled._runner
+    assert runner is not None
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "start", full)
+        answer = httpx.post(f"{url}{CHAT}", json={**asked, "stream": stream}, timeout=60)
+    assert '"code":"out_of_memory"' in answer.text.replace(" ", "")
+    assert stream or (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert httpx.post(f"{url}{CHAT}", json=asked, timeout=60).status_code == 200
+    until(lambda: idle(bundled))
+    assert pages(bundled) == 0
 
 
 def slow_readers(url: str, model: gemmary.Model, count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import hypothesis
 import pytest
+import schemathesis
 
 import gemmary
 from gemmary.serve.app import create_app
@@ -18,9 +19,6 @@ from tests.serve.server import serving
 
 from .wire import pages
 
-schemathesis = pytest.importorskip(
-    "schemathesis", reason="schemathesis is not installed: pip install schemathesis"
-)
 NEGATIVE, POSITIVE = schemathesis.GenerationMode.NEGATIVE, schemathesis.GenerationMode.POSITIVE
 
 # A body that fits its schema may still be refused with a sentence: fields can contradict each other, schemas

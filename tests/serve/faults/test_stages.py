@@ -26,6 +26,8 @@ from tests.serve.server import running
 
 from .wire import CHAT, connected, endless, idle, pages, request, until
 
+# What goes wrong in a client's thread is a failure too.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "w", "schema": {"type": "string", "minLength": 500}}}
 
 

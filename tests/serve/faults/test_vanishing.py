@@ -18,6 +18,8 @@ from tests.serve.server import running
 
 from .wire import CHAT, connected, idle, memory, pages, request, resources, until
 
+# What goes wrong in a client's thread is a failure too.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 CANARY = "Kanarienvogel"
 WORDS = "a dog, the sea, an old road, a tar archive, seven pictures, the moon, a list of files".split(", ")
 

@@ -7,7 +7,7 @@ import { picturesOf, textOf } from "./tree.js";
 /** Messages in the API's shape. */
 async function messagesOf(conversation, system, path) {
   const messages = system.trim() ? [{ role: "system", content: system }] : [];
-  for (const message of path) messages.push({ role: message.role, content: await contentOf(conversation, message) });
+  for (const message of path.filter((one) => one.content.some((part) => part.text !== ""))) messages.push({ role: message.role, content: await contentOf(conversation, message) });
   return messages;
 }
 

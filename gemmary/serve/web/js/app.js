@@ -12,6 +12,7 @@ import { Sidebar } from "./sidebar.js";
 import { Store } from "./store.js";
 
 const MODEL = "gemmary.model";
+const GONE_CHAT = "This chat is not here any more.";
 const THEMES = { system: ["light", "Theme: system"], light: ["dark", "Theme: light"], dark: ["system", "Theme: dark"] };
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 
@@ -68,10 +69,19 @@ async function look() {
   hide(gone);
   const again = retry;
   retry = null;
+  if (!wired) return begin();
   const back = banner("The server is back.", { actions: again ? [["Try again", again]] : [] });
   if (!again) setTimeout(() => hide(back), 3000);
-  if (!models.length) begin();
-  else sidebar.load().catch(refuse);
+  offer().catch(() => {}); // it may have been started with other models
+  store.poll();
+}
+
+/** The models that the server has. */
+async function offer() {
+  models = (await json("/v1/models")).data;
+  const before = $("model").value;
+  $("model").replaceChildren(...models.map(({ id }) => new Option(id, id)));
+  if (models.some(({ id }) => id === before)) $("model").value = before;
 }
 
 const chosen = () => models.find((model) => model.id === $("model").value) ?? models[0] ?? null;
@@ -97,15 +107,15 @@ async function begin() {
   let about;
   try {
     about = await json("/api/about");
-    models = (await json("/v1/models")).data;
+    await offer();
   } catch (error) {
     return refuse(error, begin);
   }
+  if (wired) return;
   store = new Store(about.history);
   document.body.classList.toggle("forgetful", !about.history);
   $("empty-note").textContent = about.history ? "" : "This server keeps no conversations: they last as long as this page.";
   if (about.notice) banner(about.notice, { kind: "wrong" });
-  $("model").replaceChildren(...models.map(({ id }) => new Option(id, id)));
   try {
     const last = localStorage.getItem(MODEL);
     if (models.some(({ id }) => id === last)) $("model").value = last;
@@ -118,7 +128,7 @@ async function begin() {
   composer = new Composer({ send: (...what) => chat.send(...what), stop: () => chat.stop(), refuse });
   sidebar = new Sidebar(store, {
     refuse,
-    gone: (id) => { if (id === chat.id) leave(); },
+    gone: (id) => { if (id === chat.id) leave("replaceState"); },
     renamed: (id, title) => {
       if (id !== chat.id) return;
       chat.title = title;
@@ -133,7 +143,10 @@ async function begin() {
       $("status").textContent = "";
       document.body.classList.toggle("busy", on);
     },
-    gone: leave,
+    gone: () => {
+      leave("replaceState");
+      refuse(new ApiError(404, GONE_CHAT));
+    },
     opened: () => {
       if (!chat) return; // it is being made
       if (chat.id && location.hash.slice(1) !== chat.id) history.pushState(null, "", `#${chat.id}`);
@@ -149,12 +162,10 @@ async function begin() {
     else if (error.status === 0) away(null);
     else if (!isShown(troubled)) troubled = banner(`Not saved yet: ${error.message}`, { kind: "wrong" });
   };
-  store.changed = () => {
-    sidebar.load().catch(() => {});
-    chat.renew();
-  };
-  sidebar.load().catch(refuse);
+  store.changed = () => Promise.all([sidebar.load(), chat.renew()]);
   wire();
+  chat.opening = location.hash.length > 1; // what is written now waits for it
+  await sidebar.load().catch(refuse); // first: what changes from here on is heard of
   await route();
   write();
 }
@@ -175,20 +186,21 @@ async function route() {
   const id = location.hash.slice(1);
   if (!id) {
     if (chat.id) chat.fresh();
-    return;
+    return chat.stay();
   }
-  if (id === chat.id) return;
+  if (id === chat.id) return chat.stay();
   try {
     await chat.open(id);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    refuse(error.status === 404 ? new ApiError(404, "This chat is not here any more.") : error);
-    if (error.status !== 0) leave();
+    refuse(error.status === 404 ? new ApiError(404, GONE_CHAT) : error);
+    if (error.status !== 0) leave("replaceState");
   }
 }
 
-function leave() {
-  history.pushState(null, "", location.pathname);
+/** To an empty chat. "replaceState": what the address named is no more, and nobody should go back to it. */
+function leave(how = "pushState") {
+  if (location.hash) history[how](null, "", location.pathname);
   chat.fresh();
   suit();
   sidebar.show(null);

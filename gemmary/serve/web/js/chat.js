@@ -11,12 +11,19 @@ import { Thread } from "./thread.js";
 import { Tree, picturesOf, textOf } from "./tree.js";
 
 const KEEP_EVERY = 2000; // ms between two times that an unfinished answer is kept
+const SILENT = 4 * KEEP_EVERY; // ms after which nobody writes an answer that another tab began
 const TRIES = 20; // when the queue is full
+const ELSEWHERE = "Another tab is writing an answer here: send when it is complete.";
+const WENT_ON = "This chat was changed in another tab: see how it stands now, then send again.";
+const DELETED = "What was answered here has been deleted in another tab.";
 
 export class Chat {
   /** `told`: model() -> {id, context_length, vision}; opened(id); listed(); busy(bool); refuse(error); */
   constructor(store, told) {
-    Object.assign(this, { store, told, writing: null, error: null, loads: 0 });
+    Object.assign(this, { store, told, writing: null, error: null, waiting: null });
+    Object.assign(this, { loads: 0, acts: 0, acting: 0, missed: false, opening: false, silent: null, silence: 0 });
+    store.lost = (message) => this.lost(message);
+    addEventListener("pagehide", () => this.part());
     this.thread = new Thread({
       conversation: () => ({ id: this.id, pan: Boolean(this.settings.pan_and_scan) }),
       again: (id) => this.write(this.tree.get(id).parent),
@@ -36,8 +43,10 @@ export class Chat {
 
   take({ id, title, system, settings, leaf, messages, changed = 0 }) {
     this.stop();
+    this.stay();
+    hide(this.error);
     Object.assign(this, { id, title, system, settings, leaf, version: changed, tree: new Tree(messages) });
-    this.known = leaf; // where the server's branch ended when it was asked last
+    this.listen();
     this.thread.clear();
     this.show();
     this.thread.follow.end();
@@ -46,29 +55,88 @@ export class Chat {
 
   async open(id) {
     const load = ++this.loads;
-    const whole = await this.store.get(id);
-    if (load === this.loads) this.take(whole);
+    this.opening = true;
+    const { now } = this.store;
+    let whole;
+    try {
+      whole = await this.store.get(id);
+    } finally {
+      if (load === this.loads) this.opening = false;
+    }
+    if (load !== this.loads) return;
+    this.take(whole);
+    if (this.store.now !== now) await this.renew(); // it may be older than what was heard meanwhile
   }
 
-  /** Another tab may have changed it. */
+  /** Stay where we are: what is being opened is not wanted any more. */
+  stay() {
+    this.loads += 1;
+    this.opening = false;
+  }
+
+  /** Take what is on the server: another tab may have changed it. What is done here comes first. */
   async renew() {
-    if (!this.id || this.writing) return;
-    const id = this.id;
+    const { id, acts } = this;
+    if (!id) return;
+    if (this.acting) {
+      this.missed = true;
+      return;
+    }
     let now;
     try {
       now = await this.store.get(id);
     } catch (error) {
-      if (error.status === 404 && this.id === id) this.told.gone();
+      if (error.status !== 404) throw error;
+      if (this.id === id) this.told.gone();
       return;
     }
-    if (this.id !== id || this.writing || now.changed === this.version) return;
-    Object.assign(this, { title: now.title, system: now.system, settings: now.settings, version: now.changed });
-    this.tree = new Tree(now.messages);
-    if (this.leaf === this.known || !this.tree.get(this.leaf)) this.leaf = now.leaf;
-    this.known = now.leaf;
+    if (this.id !== id) return;
+    if (this.acts !== acts) await this.renew(); // older than what was done here meanwhile
+    else if (now.changed > this.version) this.renewed(now);
+  }
+
+  renewed({ title, system, settings, changed, messages, leaf }) {
+    const pending = this.store.pending(this.id);
+    Object.assign(this, { title, system, settings, version: changed, tree: new Tree(messages) });
+    for (const message of pending) this.tree.add(message);
+    if (!pending.some((message) => message.id === this.leaf)) this.leaf = leaf;
+    this.listen();
     this.show();
     this.thread.follow.keep();
     this.told.opened();
+  }
+
+  /** Do something that changes the conversation. What is read of it meanwhile is old, and read again later. */
+  async act(change) {
+    this.acts += 1;
+    this.acting += 1;
+    try {
+      return await change();
+    } finally {
+      this.acting -= 1;
+      if (!this.acting && this.missed) {
+        this.missed = false;
+        this.renew().catch(() => {});
+      }
+    }
+  }
+
+  /** Whether another tab writes the end of the branch: its answer grows there, and is told to be unfinished. */
+  get elsewhere() {
+    const last = this.path.at(-1);
+    return !this.writing && last?.meta.finish === "writing" && last.id !== this.silent;
+  }
+
+  /** Wait for more of what another tab writes. When it has been silent for long, it is gone. */
+  listen() {
+    clearTimeout(this.silence);
+    this.silent = null;
+    if (!this.elsewhere) return;
+    const { id } = this.path.at(-1);
+    this.silence = setTimeout(() => {
+      this.silent = id;
+      this.show();
+    }, SILENT);
   }
 
   get path() {
@@ -77,18 +145,18 @@ export class Chat {
 
   show() {
     const { path } = this;
-    this.thread.show(path, this.tree, Boolean(this.writing));
+    this.thread.show(path, this.tree, Boolean(this.writing), this.elsewhere);
     $("empty").hidden = path.length > 0;
     $("title").textContent = this.title;
     document.title = this.id ? `${this.title} · Gemmary` : "Gemmary";
     this.measure(path);
     const open = path.at(-1)?.role === "user" && !this.writing && !isShown(this.error);
     if (open) this.unanswered(path.at(-1).id);
-    else if (!this.writing) hide(this.waiting ?? null);
+    else if (!this.writing) hide(this.waiting);
   }
 
   unanswered(id) {
-    if (isShown(this.waiting ?? null)) return;
+    if (isShown(this.waiting)) return;
     this.waiting = banner("The last question has no answer yet.", { actions: [["Answer", () => this.write(id)]] });
   }
 
@@ -109,7 +177,7 @@ export class Chat {
   }
 
   async tried(act) {
-    try { return await act(); } catch (error) {
+    try { return await this.act(act); } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.told.refuse(error);
       return null;
@@ -118,31 +186,47 @@ export class Chat {
 
   /** A question. False: it was not taken, and is still with who wrote it. */
   async send(text, pictures) {
-    if (this.writing) return false;
+    if (this.writing || this.acting || this.opening || !(await this.current())) return false;
+    const { loads } = this; // another number: somebody went to another chat meanwhile
     const sent = await this.tried(async () => {
-      if (!this.id) await this.begin();
+      if (!this.id) await this.begin(loads);
       const parts = [];
-      for (const picture of pictures) parts.push(await uploaded(this.id, picture, this.store.kept));
+      for (const picture of pictures) {
+        if (loads === this.loads) parts.push(await uploaded(this.id, picture, this.store.kept));
+      }
       if (text) parts.push({ type: "text", text });
-      return this.append("user", this.leaf, parts);
+      return loads === this.loads ? this.append("user", this.leaf, parts) : null;
     });
     if (!sent) return false;
     this.write(sent.id);
     return true;
   }
 
-  async begin() {
+  /** Whether what is seen is how the chat stands: a question to an old state would be one beside the others. */
+  async current() {
+    const { id, leaf } = this;
+    await this.store.poll();
+    if (this.elsewhere) this.told.refuse(new ApiError(409, ELSEWHERE));
+    else if (this.id !== id || this.leaf !== leaf) this.told.refuse(new ApiError(409, WENT_ON));
+    else return true;
+    return false;
+  }
+
+  async begin(loads) {
     const { system, settings } = this;
     const made = await this.store.create(system, settings);
+    if (loads !== this.loads) return;
     Object.assign(this, { id: made.id, title: made.title, version: made.changed });
     this.told.opened();
   }
 
   async append(role, parent, content) {
     const message = { id: newId(), parent, role, content, meta: {} };
-    const summary = await this.store.put(this.id, message);
-    this.tree.add(message);
-    this.leaf = this.known = message.id;
+    const { id, tree } = this;
+    const summary = await this.store.put(id, message);
+    tree.add(message);
+    if (id !== this.id) return null;
+    this.leaf = message.id;
     if (summary) this.title = summary.title;
     else if (!parent) this.title = textOf(message).split("\n")[0].slice(0, 60) || this.title;
     this.show();
@@ -154,6 +238,7 @@ export class Chat {
   async edit(id, text) {
     const { parent } = this.tree.get(id);
     const content = [...picturesOf(this.tree.get(id)), ...(text ? [{ type: "text", text }] : [])];
+    if (this.writing) return;
     const sent = await this.tried(() => this.append("user", parent, content));
     if (sent) this.write(sent.id);
   }
@@ -161,23 +246,23 @@ export class Chat {
   async choose(id) {
     this.leaf = this.tree.deepest(id);
     this.show();
-    this.known = this.leaf;
     await this.store.revise(this.id, { leaf: this.leaf });
   }
 
   async remove(id) {
-    const message = this.tree.get(id);
     const follow = this.tree.children(id).length > 0;
     const sure = await ask({
       title: follow ? "Delete this message and what follows it?" : "Delete this message?", yes: "Delete", danger: true,
     });
     if (!sure) return;
     await this.store.removeMessage(this.id, id);
+    const message = this.tree.get(id);
+    if (!message) return;
     const siblings = this.tree.siblings(id);
     const at = siblings.indexOf(id);
     this.tree.remove(id);
     const next = siblings[Math.max(0, at - 1)];
-    this.leaf = this.known = next ? this.tree.deepest(next) : message.parent;
+    this.leaf = next ? this.tree.deepest(next) : message.parent;
     this.show();
     if (next) await this.store.revise(this.id, { leaf: this.leaf });
   }
@@ -201,9 +286,9 @@ export class Chat {
 
   /** Write an answer to `parent`, or go on with `message`. */
   async write(parent, message = null) {
-    if (this.writing) return;
+    if (this.writing || (parent && !this.tree.get(parent))) return;
     hide(this.error);
-    hide(this.waiting ?? null);
+    hide(this.waiting);
     message ??= { id: newId(), parent, role: "assistant", content: [{ type: "text", text: "" }], meta: {} };
     const state = { id: this.id, message, stop: new AbortController(), kept: performance.now(), before: this.leaf };
     this.writing = state;
@@ -215,17 +300,41 @@ export class Chat {
     view.reading({ text: "Waiting for the model" });
     this.thread.follow.end();
     this.told.busy(true);
-    try {
-      await this.fill(state, view);
-    } catch (error) {
-      this.failed(state, error);
-    } finally {
-      this.writing = null;
-      view.finish();
-      this.told.busy(false);
-      if (this.id === state.id) this.show();
-      this.thread.follow.keep();
-    }
+    await this.act(async () => {
+      const beat = setInterval(() => this.beat(state), KEEP_EVERY / 2);
+      this.keep(state, "writing");
+      try {
+        await this.fill(state, view);
+      } catch (error) {
+        await this.failed(state, error);
+      } finally {
+        clearInterval(beat);
+        this.writing = null;
+        view.finish();
+        this.told.busy(false);
+        if (this.id === state.id) this.show();
+        this.thread.follow.keep();
+      }
+    });
+  }
+
+  /** Keep what is written, and thereby tell other tabs that somebody writes. */
+  beat(state) {
+    if (performance.now() - state.kept > KEEP_EVERY) this.keep(state, "writing");
+  }
+
+  /** The page goes away in the middle of an answer: it ends where it is. */
+  part() {
+    if (!this.writing) return;
+    const { id, message } = this.writing;
+    this.store.part(id, { ...message, meta: { ...message.meta, finish: "cut" } });
+  }
+
+  /** A message was not kept: somebody deleted it, or what it answers. */
+  lost(message) {
+    if (this.writing?.message.id === message.id) this.stop();
+    this.told.refuse(new ApiError(404, DELETED));
+    this.renew().catch(() => {});
   }
 
   async fill(state, view) {
@@ -244,7 +353,7 @@ export class Chat {
         view.grow(() => this.thread.follow.keep());
         const seconds = (performance.now() - began) / 1000;
         if (seconds > 0.3) this.told.status(`${whole((pieces - 1) / seconds)} tok/s`);
-        if (performance.now() - state.kept > KEEP_EVERY) this.keep(state, "cut");
+        this.beat(state);
       },
     };
     const { system, settings, id } = this;
@@ -286,25 +395,31 @@ export class Chat {
   }
 
   async keep(state, finish) {
+    const { message, stop } = state;
+    if (finish === "writing" && stop.signal.aborted) return;
     state.kept = performance.now();
-    const { message } = state;
     await this.store.keep(state.id, { ...message, meta: { ...message.meta, finish } });
   }
 
   /** An answer of which nothing came. */
-  drop({ message, before, id }) {
-    if (this.id !== id) return;
-    this.tree.remove(message.id);
-    this.leaf = before && this.tree.get(before) ? before : message.parent;
+  async drop({ message, before, id }) {
+    if (this.id === id) {
+      this.tree.remove(message.id);
+      this.leaf = before && this.tree.get(before) ? before : message.parent;
+    }
+    try {
+      await this.store.removeMessage(id, message.id);
+      if (this.id === id && before !== message.parent) await this.store.revise(id, { leaf: this.leaf });
+    } catch { /* deleted elsewhere, or the server is away: then it is seen as cut off */ }
   }
 
-  failed(state, error) {
+  async failed(state, error) {
     if (!(error instanceof ApiError)) throw error;
     const { message } = state;
     if (textOf(message)) {
       message.meta = { ...message.meta, finish: "cut" };
       this.keep(state, "cut");
-    } else this.drop(state);
+    } else await this.drop(state);
     if (this.id !== state.id) return;
     const again = textOf(message) ? () => this.goOn(message.id) : () => this.write(message.parent);
     this.error = this.told.refuse(error, again);

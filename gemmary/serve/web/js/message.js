@@ -10,14 +10,15 @@ const NOTES = {
   length: "The answer reached its longest length.",
   cancelled: "Stopped.",
   cut: "The answer was cut off.",
+  writing: "The answer was cut off.", // who wrote it is gone; see `elsewhere`
   context_full: "The context is full: begin a new chat, or go on from an earlier message.",
 };
-const GOES_ON = new Set(["length", "cancelled", "cut"]);
+const GOES_ON = new Set(["length", "cancelled", "cut", "writing"]);
 
 export class MessageView {
   /** `acts`: what the buttons do, by message id. */
   constructor(message, acts) {
-    Object.assign(this, { message, acts, live: null, near: false, actionsFor: "" });
+    Object.assign(this, { message, acts, live: null, near: false, grows: false, actionsFor: "" });
     this.user = message.role === "user";
     this.body = el(this.user ? "div.said" : "div.prose");
     this.foot = el("div.acts");
@@ -59,7 +60,8 @@ export class MessageView {
   refresh(message) {
     this.message = message;
     if (this.node.classList.contains("writing") || textOf(message) === this.drawn) return;
-    if (this.near) this.draw();
+    if (this.live) this.live.finish((this.drawn = textOf(message))); // blocks that are the same stay
+    else if (this.near) this.draw();
     else this.body.textContent = this.drawn = textOf(message);
   }
 
@@ -115,8 +117,16 @@ export class MessageView {
     if (focused) [...this.foot.querySelectorAll("button")].find((one) => one.title === focused)?.focus();
   }
 
+  /** Whether another tab writes it. */
+  elsewhere(on) {
+    if (on === this.grows) return;
+    this.grows = on;
+    this.reading(on ? { text: "Being written in another tab" } : null);
+    this.node.setAttribute("aria-busy", String(on));
+  }
+
   notes(offered) {
-    if (this.user || !NOTES[this.message.meta.finish]) return [];
+    if (this.user || this.grows || !NOTES[this.message.meta.finish]) return [];
     const goes = offered && GOES_ON.has(this.message.meta.finish);
     return [el("p.note", {}, NOTES[this.message.meta.finish],
       goes && el("button.small", { type: "button", onclick: () => this.acts.goOn(this.message.id) }, "Continue"))];

@@ -13,7 +13,7 @@ const FIELDS = [
 const LAST = "gemmary.settings";
 
 export class Settings {
-  /** `changed({system, settings})` is called when the panel closes with something new. */
+  /** `changed({system, settings})` is called when the panel closes with something new; the rest may be another tab's. */
   constructor(defaults, changed) {
     Object.assign(this, { defaults, changed, values: {}, inputs: {} });
     for (const [name, label, hint, limits] of FIELDS) this.inputs[name] = this.number(name, label, hint, limits);
@@ -44,6 +44,7 @@ export class Settings {
 
   open({ system, settings }) {
     this.fill(settings, system);
+    this.before = JSON.stringify(this.filled());
     $("panel").showModal();
   }
 
@@ -53,14 +54,19 @@ export class Settings {
     this.pan.checked = Boolean(settings.pan_and_scan ?? this.defaults.pan_and_scan);
   }
 
-  take() {
+  filled() {
     const settings = {};
     for (const [name] of FIELDS) {
       const input = this.inputs[name];
       if (input.value !== "" && input.validity.valid) settings[name] = input.valueAsNumber;
     }
     if (this.pan.checked !== this.defaults.pan_and_scan) settings.pan_and_scan = this.pan.checked;
-    const system = $("system").value;
+    return { settings, system: $("system").value };
+  }
+
+  take() {
+    const { settings, system } = this.filled();
+    if (JSON.stringify({ settings, system }) === this.before) return;
     try { localStorage.setItem(LAST, JSON.stringify({ settings, system })); } catch { /* for this chat only */ }
     this.changed({ system, settings });
   }

@@ -11,7 +11,7 @@ const MORE = 100;
 export class Sidebar {
   /** `told.gone(id)`, `told.renamed(id, title)`, `told.refuse(error)`. */
   constructor(store, told) {
-    Object.assign(this, { store, told, limit: MORE, current: null, listed: [] });
+    Object.assign(this, { store, told, limit: MORE, current: null, listed: [], drawn: "", loads: 0 });
     $("veil").addEventListener("click", () => this.fold());
     for (const button of document.querySelectorAll(".open-sidebar, .close-sidebar")) {
       button.addEventListener("click", () => this.toggle());
@@ -40,7 +40,10 @@ export class Sidebar {
   }
 
   async load() {
-    this.listed = await this.store.list(this.limit);
+    const load = ++this.loads;
+    const listed = await this.store.list(this.limit);
+    if (load !== this.loads) return; // a later one is under way
+    this.listed = listed;
     this.draw();
   }
 
@@ -49,7 +52,12 @@ export class Sidebar {
     this.draw();
   }
 
+  /** What is drawn already stays: it may be under the pointer, or have its menu open. */
   draw() {
+    const drawn = JSON.stringify([this.current, this.limit,
+      this.listed.map(({ id, title, updated }) => [id, title, age(updated * 1000)])]);
+    if (drawn === this.drawn) return;
+    this.drawn = drawn;
     const focused = document.activeElement?.closest?.("#chats [data-id]")?.dataset.id;
     const rows = [];
     let heading = null;

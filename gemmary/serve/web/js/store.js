@@ -1,10 +1,18 @@
 // Conversations on the server. What was not taken is sent again until it is; nothing is dropped unseen.
 
-import { json, ApiError } from "./api.js";
+import { call, json, ApiError } from "./api.js";
 import { newId } from "./element.js";
 
 const channel = "BroadcastChannel" in self ? new BroadcastChannel("gemmary") : null;
 const place = (id, rest = "") => `/api/conversations/${encodeURIComponent(id)}${rest}`;
+const putting = (id, { id: message, parent, role, content, meta }, more = {}) =>
+  [place(id, `/messages/${message}`), { method: "PUT", json: { parent, role, content, meta }, ...more }];
+
+/** Whether it was refused because somebody deleted what it belongs to; what else went wrong is thrown. */
+function notThere(error) {
+  if (error.status === 404 || error.status === 409) return true;
+  throw error;
+}
 
 export class Store {
   /** `kept`: whether the server keeps conversations; if not, they last as long as the page. */
@@ -12,9 +20,10 @@ export class Store {
     this.kept = kept;
     this.now = -1;
     this.unsaved = new Map(); // message id -> () => Promise
-    this.changed = () => {}; // called when somebody else changed something
+    this.changed = async () => {}; // called when something changed, here or elsewhere
     this.trouble = () => {}; // called with an ApiError, or null when all is kept again
-    this.busy = false;
+    this.lost = () => {}; // called with a message that has no place any more: somebody deleted it
+    this.flushing = null;
     if (!kept) return;
     channel?.addEventListener("message", () => this.poll());
     document.addEventListener("visibilitychange", () => this.poll());
@@ -22,20 +31,23 @@ export class Store {
     addEventListener("beforeunload", (event) => { if (this.unsaved.size) event.preventDefault(); });
   }
 
+  /** Look whether something changed. `now` is moved here alone: else what it stands for might never be shown. */
   async poll() {
-    if (document.hidden || this.now < 0) return;
+    if (!this.kept || document.hidden || this.now < 0) return;
     try {
       const { now } = await json("/api/changes");
       if (now === this.now) return;
       this.now = now;
-      this.changed();
-    } catch { /* who needs the server will say so */ }
+      await this.changed();
+    } catch {
+      this.now = 0; // looks again; who needs the server will say that it is away
+    }
   }
 
   async list(limit) {
     if (!this.kept) return [];
     const { now, conversations } = await json(`/api/conversations?limit=${limit}`);
-    this.now = now;
+    if (this.now < 0) this.now = now;
     return conversations;
   }
 
@@ -64,6 +76,7 @@ export class Store {
 
   async removeMessage(id, message) {
     this.unsaved.delete(message);
+    await this.flushing; // it may be on its way
     return this.kept ? this.tell(place(id, `/messages/${message}`), { method: "DELETE" }) : null;
   }
 
@@ -72,9 +85,18 @@ export class Store {
   bring = (file) => this.tell("/api/import", { method: "POST", body: file, type: "application/json" });
 
   /** Keep a message; when this is over it is on the server's disk. */
-  async put(id, { id: message, parent, role, content, meta }) {
-    if (!this.kept) return null;
-    return this.tell(place(id, `/messages/${message}`), { method: "PUT", json: { parent, role, content, meta } });
+  async put(id, message) {
+    return this.kept ? this.tell(...putting(id, message)) : null;
+  }
+
+  /** The page goes away: what can be sent still is, and nobody waits for it. */
+  part(id, message) {
+    if (this.kept) call(...putting(id, message, { keepalive: true })).catch(() => {});
+  }
+
+  /** Messages of a conversation that are not on the server yet. */
+  pending(id) {
+    return [...this.unsaved.values()].filter((entry) => entry.id === id).map((entry) => entry.message);
   }
 
   /** Keep a message sooner or later; the latest state of it counts. */
@@ -84,23 +106,23 @@ export class Store {
     await this.flush();
   }
 
-  async flush() {
-    if (this.busy) return;
-    this.busy = true;
+  flush() {
+    return this.flushing ??= this.flushed().finally(() => { this.flushing = null; });
+  }
+
+  async flushed() {
     try {
       while (this.unsaved.size) {
         const [key, entry] = this.unsaved.entries().next().value;
-        await this.put(entry.id, entry.message);
-        if (this.unsaved.get(key) === entry) this.unsaved.delete(key);
+        const lost = await this.put(entry.id, entry.message).then(() => false, notThere);
+        if (lost || this.unsaved.get(key) === entry) this.unsaved.delete(key);
+        if (lost) this.lost(entry.message);
       }
       this.trouble(null);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 404 || error.status === 409) this.unsaved.clear(); // deleted in another tab
-      else setTimeout(() => this.flush(), 2000);
+      setTimeout(() => this.flush(), 2000);
       this.trouble(error);
-    } finally {
-      this.busy = false;
     }
   }
 }

@@ -29,8 +29,9 @@ export class Thread {
     this.follow.on = true;
   }
 
-  /** Show these messages of a tree; what is shown already keeps its nodes. */
-  show(path, tree, busy) {
+  /** Show these messages of a tree; what is shown already keeps its nodes. `elsewhere`: the last one grows. */
+  show(path, tree, writing, elsewhere) {
+    const busy = writing || elsewhere;
     const wanted = new Set(path.map((message) => message.id));
     for (const [id, view] of this.views) {
       if (wanted.has(id)) continue;
@@ -38,8 +39,12 @@ export class Thread {
       this.views.delete(id);
     }
     path.forEach((message, index) => this.place(message, index, path.length));
-    path.forEach((message, index) =>
-      this.views.get(message.id).act([...tree.siblings(message.id)], index === path.length - 1, busy));
+    path.forEach((message, index) => {
+      const view = this.views.get(message.id);
+      const last = index === path.length - 1;
+      view.elsewhere(elsewhere && last);
+      view.act([...tree.siblings(message.id)], last, busy);
+    });
   }
 
   place(message, index, count) {
