@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import gemmary
+from gemmary.config import NANO
 from gemmary.engine.memory import Estimate
 from gemmary.errors import ModelFileError
 from gemmary.serve.app import create_app
@@ -80,7 +81,7 @@ def test_loaded_when_asked_and_the_idle_one_goes(library: Library) -> None:
         assert loaded(await http.get("/models")) == {"b", "c"}  # a was idle longest
         listed = (await http.get("/v1/models")).json()["data"]
         assert [entry["id"] for entry in listed] == ["b", "a", "c"]
-        assert [entry["context_length"] for entry in listed] == [1024, None, 1024]
+        assert [entry["context_length"] for entry in listed] == [NANO.context, None, NANO.context]
         assert (await http.post(CHAT, json=body("nobody"))).status_code == 404
 
     run(models, ask)

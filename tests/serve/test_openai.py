@@ -90,14 +90,14 @@ def test_streamed(client: openai.OpenAI, bundled: gemmary.Model) -> None:
 def test_several_answers_have_seeds_in_a_row(client: openai.OpenAI, bundled: gemmary.Model) -> None:
     steps = bundled.scheduler.tokens_read  # type: ignore[union-attr]
     conversation = [{"role": "user", "content": "Write a poem about a long road and a small dog."}]
-    said = ask(client, messages=conversation, n=3)
+    said = ask(client, messages=conversation, n=3, temperature=5.0)
     read = bundled.scheduler.tokens_read - steps  # type: ignore[union-attr]
-    texts = [bundled.chat(conversation, seed=7 + i, max_tokens=24).text for i in range(3)]
+    texts = [bundled.chat(conversation, seed=7 + i, temperature=5.0, max_tokens=24).text for i in range(3)]
     assert [choice.message.content for choice in said.choices] == texts
     assert len(set(texts)) > 1
     assert read < 2 * said.usage.prompt_tokens, "the prompt was read more than once"
     streamed = ["", "", ""]
-    for chunk in ask(client, messages=conversation, n=3, stream=True):
+    for chunk in ask(client, messages=conversation, n=3, temperature=5.0, stream=True):
         for choice in chunk.choices:
             streamed[choice.index] += choice.delta.content or ""
     assert streamed == texts
@@ -214,7 +214,7 @@ def test_models(client: openai.OpenAI) -> None:
 
 def test_errors_are_those_that_the_client_knows(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as long:
-        ask(client, messages=[{"role": "user", "content": "word " * 2000}])
+        ask(client, messages=[{"role": "user", "content": "word " * 5000}])
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.NotFoundError) as missing:
         ask(client, model="other")

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from gemmary.config import NANO
+
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 TEXT: dict[str, Any] = {"prompt": "hi", "max_tokens": 1}
 OVER = 1 << 64
@@ -127,7 +129,7 @@ def test_broken_bodies(http: httpx.Client, path: str, body: bytes) -> None:
     assert answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("prompt", [5, [], [-1], [1 << 40], [[]], ["a"] * 17, [8192], [True], ["a", 1]])
+@pytest.mark.parametrize("prompt", [5, [], [-1], [1 << 40], [[]], ["a"] * 17, [NANO.vocab], [True], ["a", 1]])
 def test_prompts_of_completions(http: httpx.Client, prompt: Any) -> None:
     assert said(http, "/v1/completions", {**TEXT, "prompt": prompt}).status_code == 400
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import gemmary
+from gemmary.config import NANO
 from gemmary.serve.app import create_app
 from gemmary.serve.history import History
 from gemmary.serve.models import Models
@@ -69,7 +70,7 @@ def test_asked_answered_reloaded(tab: Tab) -> None:
     assert re.fullmatch(
         r"\d+ tokens · [\d.,]+ tok/s · first after [\d.]+ s", page.text_content(".last .stats")
     )
-    assert re.fullmatch(r"\d+ / 1,024", page.text_content("#meter .count"))
+    assert re.fullmatch(rf"\d+ / {NANO.context:,}", page.text_content("#meter .count"))
     page.wait_for_selector(".chat [aria-current]")
     assert page.text_content("#title") == ASK == page.text_content(".chat a")
     (one,) = kept(tab.url)
