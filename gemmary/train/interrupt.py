@@ -25,8 +25,8 @@ class Interrupt:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        self._restore()  # first: the second may come while this is being said
         print("\nStopping after this step, with a checkpoint. Once more stops at once.", file=sys.stderr)
-        self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
