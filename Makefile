@@ -7,8 +7,6 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
-# Tests with clocks, terminals, signals and browsers: one after the other, on a machine with nothing else to do.
-ALONE := tests/cli tests/serve tests/engine/test_rough_treatment.py tests/train/test_live.py
 TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 
 # Taken raw, before make expands dollar signs, and handed on through the environment: no quoting can break.
@@ -24,8 +22,7 @@ chat: $(VENV)/.core ## talk to the bundled model; PROMPT="..." for one answer, M
 	@$(VENV)/bin/gemmary chat $${CHAT_MODEL:+"$$CHAT_MODEL"} $${CHAT_PROMPT:+-p "$$CHAT_PROMPT"}
 
 test: $(VENV)/.dev ## the short tests: under five minutes on two cores
-	@$(VENV)/bin/python -m pytest -q -n 2 --dist loadscope $(ALONE:%=--ignore=%)
-	@$(VENV)/bin/python -m pytest -q $(ALONE)
+	@$(VENV)/bin/python -m pytest -q -n 2 --dist loadscope
 
 test-long: $(VENV)/.dev ## fuzz, soak and real training runs
 	@$(VENV)/bin/python -m pytest -q -m long

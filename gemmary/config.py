@@ -160,7 +160,7 @@ GEMMA3_27B = replace(
 NANO = Config(
     name="nano", vocab=12_288, width=256, layers=7, heads=4, kv_heads=1, head_dim=64, ffn=704,
     window=128, context=4096, query_scalar=64, rope_global=Rope(1_000_000.0, 8.0),
-    vision=VisionConfig(width=192, layers=6, heads=3, ffn=768, image=224, patch=14, tokens=64),
+    vision=VisionConfig(width=192, layers=6, heads=3, ffn=768, image=128, patch=16, tokens=64),
 )  # fmt: skip
 
 SIZES = {c.name: c for c in (GEMMA3_270M, GEMMA3_1B, GEMMA3_4B, GEMMA3_12B, GEMMA3_27B, NANO)}

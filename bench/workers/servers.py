@@ -94,6 +94,11 @@ def peer(binary: str, file: Path, context: int, streams: int) -> Iterator[Server
         yield server
 
 
+def surroundings() -> dict[str, str]:
+    """The environment of a server: names that begin with GEMMARY_ would be its settings."""
+    return {name: value for name, value in environment().items() if not name.startswith("GEMMARY_")}
+
+
 @contextmanager
 def _running(name: str, command: list[str]) -> Iterator[Server]:
     with socket.socket() as free:
@@ -104,7 +109,7 @@ def _running(name: str, command: list[str]) -> Iterator[Server]:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--port", str(port)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env=environment(), start_new_session=True,
+                env=surroundings(), start_new_session=True,
             )  # fmt: skip
         server = Server(name, port, process, log)
         try:

@@ -38,8 +38,8 @@ from .sight import Pairing, Seeing, Showing
 STUDENT = replace(NANO, context=1024, rope_global=Rope(NANO.rope_global.theta), vision=None)
 TEACHER = replace(STUDENT, name="nano-teacher", width=384, heads=6, kv_heads=2, ffn=1056, global_layers=None)
 READER = replace(
-    STUDENT, name="nano-reader", width=192, layers=3, heads=3, kv_heads=3, ffn=512, window=64,
-    global_layers=(0, 1, 2),
+    STUDENT, name="nano-reader", width=128, layers=2, heads=2, kv_heads=2, ffn=384, window=64,
+    global_layers=(0, 1),
 )  # fmt: skip
 # Unbiased, and the text's own next token beside it: the teacher is not much wiser than the text.
 TAUGHT = Distillation(draws=256, reading="counts", replacement=True, share=0.7)
@@ -48,7 +48,7 @@ TEACHING = Plan(steps=1000, learning=Learning(cooldown=450))
 LEVEL = Plan(steps=900, learning=Learning(cooldown=0), distill=TAUGHT)
 DECAY = Plan(steps=700, learning=Learning(warmup=20, cooldown=700), distill=TAUGHT)
 GENTLE = Learning(peak=6e-4, warmup=5, cooldown=30)
-PAIRED = Learning(peak=1e-3, warmup=40, cooldown=150)
+PAIRED = Learning(peak=2e-3, warmup=40, cooldown=700)
 TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
 SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=400)
 
@@ -64,7 +64,7 @@ class Long:
 
 
 LONG = Long(Plan(steps=30, rows=1, parts=2, learning=GENTLE))
-PAIRS = Pairing(Plan(steps=450, rows=32, parts=2, learning=PAIRED), READER)
+PAIRS = Pairing(Plan(steps=2400, rows=32, parts=2, learning=PAIRED), READER)
 TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=14_000)
 SHOWING = Showing(Plan(steps=400, learning=SHOWN), pictures=12_000)
 EXAM = Exam()

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from ..train.pictures import Pictures, decoded
 from ..train.sight_task import SightTask
 from ..train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
 from ..train.vocabulary import END_OF_TURN, START_OF_TURN
+from .collage import Tiles, drawn_tiles, truths
 from .language import WEIGHTS, Weights
 from .pictures import Drawn, Gallery, fonts
 
@@ -63,8 +65,11 @@ class Drawings:
 
     def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
         """Pixels uint8 [n, 3, S, S]."""
-        pictures = [self.drawn(int(number)).picture for number in numbers]
-        found: npt.NDArray[np.uint8] = decoded(pictures, self._side)[0].pixels
+        return self.pixels([self.drawn(int(number)) for number in numbers])
+
+    def pixels(self, drawn: Sequence[Drawn]) -> npt.NDArray[np.uint8]:
+        """Those of pictures that are drawn already."""
+        found: npt.NDArray[np.uint8] = decoded([each.picture for each in drawn], self._side)[0].pixels
         return found
 
 
@@ -107,16 +112,39 @@ def asked_of(drawn: Drawn, dice: random.Random) -> list[tuple[str, str]]:
     return exchanges
 
 
+class Look(NamedTuple):
+    """What a step of pairs shows from step `begin` on: collages of tiles of a kind, or the gallery."""
+
+    kind: str | None
+    across: int  # tiles a side; 1: whole pictures
+    begin: int
+
+
+LOOKS = (  # what is easy first: few patches, few characters
+    Look("thing", 4, 0),
+    Look("letters", 4, 0),
+    Look("sign", 4, 250),
+    Look("label", 2, 500),
+    Look(None, 1, 750),
+    Look(None, 1, 1000),
+)
+
+
 @dataclass(frozen=True)
 class Pairing:
-    """How a tower learns from pairs: `batch` a step; the reader of captions, thrown away afterwards."""
+    """How a tower learns from pictures and phrases: `batch` pictures a step; the reader of phrases, thrown
+    away afterwards.
+    """
 
     plan: Plan
     reader: Config
     batch: int = 64
-    longest: int = 48  # tokens of a caption; what is behind is cut
+    longest: int = 12  # tokens of a phrase; what is behind is cut
     size: int = 192  # of the vectors that are compared
-    bias: float = -3.5  # about minus the logarithm of the wrong pairs of a micro-batch
+    bias: float = -3.5  # about minus the logarithm of the wrong phrases to a right one
+    phrases: int = 384  # most of them a step
+    tiles: int = 24_000  # of each kind, for collages
+    looks: tuple[Look, ...] = LOOKS  # those that have begun come equally often
 
 
 @dataclass(frozen=True)
@@ -145,17 +173,32 @@ class Seeing:
         return made
 
     def pair(self, tower: TowerModule, how: Pairing, name: str, seed: int) -> bool:
-        """Train the tower on pictures and captions; False if interrupted."""
+        """Train the tower to tell which phrases are true of which pictures; False if interrupted."""
         drawings = self._take(how.plan.steps * how.batch)
         path = self.out / name / WEIGHTS
         if path.exists():
             tower.load_arrays(load_file(path))
             return True
 
+        tiles = {
+            look.kind: drawn_tiles(self.gallery, look.kind, how.tiles, self.vision.image // look.across)
+            for look in how.looks
+            if look.kind
+        }
+
         def pairs(step: int) -> Pairs:
-            numbers = np.arange(step * how.batch, (step + 1) * how.batch, dtype=np.int32)
-            captions = [drawings.drawn(int(number)).caption for number in numbers]
-            return Pairs(drawings.read(numbers), [self.tokenizer.encode(c)[: how.longest] for c in captions])
+            dice = np.random.default_rng((seed, step))
+            begun = [look for look in how.looks if look.begin <= step]
+            kind, across, _ = begun[dice.integers(len(begun))]
+            if kind:
+                shown = tiles[kind].collages(how.batch, across, dice)
+            else:
+                drawn = [drawings.drawn(step * how.batch + each) for each in range(how.batch)]
+                shown = Tiles(drawings.pixels(drawn), [each.phrases for each in drawn])
+            said = sorted({phrase for phrases in shown.phrases for phrase in phrases})
+            chosen = [said[n] for n in dice.permutation(len(said))[: how.phrases]]
+            texts = [self.tokenizer.encode(phrase)[: how.longest] for phrase in chosen]
+            return Pairs(shown.pixels, texts, truths(shown.phrases, chosen), across)
 
         model = SigmoidModel(tower, TextEncoder(how.reader, how.longest, how.size), how.bias)
         initialise_sigmoid(model, seed)

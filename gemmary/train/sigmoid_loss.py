@@ -5,6 +5,7 @@
 with unit vectors x and y, t = exp(t'), and both t' and b learned: t = 10 and b = -10 at first, so that the
 B - 1 wrong texts of a picture do not drown the right one. No softmax, so no device needs all pairs at once:
 blocks of texts go round the devices, each with the gradient that it has gathered, and come home complete.
+Where a picture has several true texts, or a text several pictures, z is 1 for all of them.
 
 B pictures and texts in all, b on this device, D width of the vectors.
 """
@@ -38,17 +39,24 @@ class SigmoidLoss(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.tensor(bias))
         self.group, self.chunk = group, chunk
 
-    def forward(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Mean loss a picture, [], of features [b, D] of any length; row i of both belong together."""
-        if images.shape != texts.shape:
-            raise ValueError(f"pictures {tuple(images.shape)} and texts {tuple(texts.shape)} must be pairs")
+    def forward(self, images: Tensor, texts: Tensor, true: Tensor | None = None) -> Tensor:
+        """Mean loss a picture, [], of features of any length, pictures [b, D] and texts [b, D].
+
+        Row i of both belong together; or `true`, bool [b, m], says which of texts [m, D] are true of which
+        pictures: of no other device's, so a group takes pairs alone. ValueError: sizes do not fit.
+        """
+        pairs = (len(images), len(texts))
+        if true is None and pairs[0] != pairs[1]:
+            raise ValueError(f"{pairs[0]} pictures and {pairs[1]} texts must be pairs")
+        if true is not None and (tuple(true.shape) != pairs or self.group is not None):
+            raise ValueError(f"what is true has the shape {tuple(true.shape)}; take {pairs} on one device")
         if self.group is not None:
             _check_sizes(len(images), images.device, self.group)
         kind = images.device.type
         with torch.autocast(kind, enabled=False):  # a sum over all pairs wants float32
             x, y = (normalize(features.to(self.bias.dtype), dim=-1) for features in (images, texts))
             loss: Tensor = _PairLoss.apply(
-                x, y, self.log_temperature.exp(), self.bias, self.group, self.chunk
+                x, y, self.log_temperature.exp(), self.bias, true, self.group, self.chunk
             )
         return loss
 
@@ -58,7 +66,14 @@ class _PairLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, t: Tensor, bias: Tensor, group: Group | None, chunk: int
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        t: Tensor,
+        bias: Tensor,
+        true: Tensor | None,
+        group: Group | None,
+        chunk: int,
     ) -> Tensor:
         devices = 1 if group is None else distributed.get_world_size(group)
         travelling = torch.stack([y, torch.zeros_like(y)])  # texts, and the gradient that goes with them
@@ -71,7 +86,7 @@ class _PairLoss(torch.autograd.Function):
                 cosine = x[here] @ block.T
                 sign = torch.full_like(cosine, -1.0)
                 if hop == 0:  # the only block with right texts is this device's own
-                    sign.diagonal(first).fill_(1.0)
+                    _mark(sign, first, true)
                 logits = (cosine * t + bias) * sign
                 loss -= logsigmoid(logits).sum()
                 slope = logits.neg_().sigmoid_().mul_(sign).neg_()
@@ -88,7 +103,15 @@ class _PairLoss(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(gradient * outer[0] for gradient in ctx.saved_tensors), None, None)
+        return (*(gradient * outer[0] for gradient in ctx.saved_tensors), None, None, None)
+
+
+def _mark(sign: Tensor, first: int, true: Tensor | None) -> None:
+    """Put 1 where the pictures from number `first` on and the texts belong together."""
+    if true is None:
+        sign.diagonal(first).fill_(1.0)
+    else:
+        sign.masked_fill_(true[first : first + len(sign)], 1.0)
 
 
 def _check_sizes(size: int, device: torch.device, group: Group) -> None:

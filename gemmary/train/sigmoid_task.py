@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
@@ -35,13 +36,22 @@ if TYPE_CHECKING:
 
 Tensor = torch.Tensor
 Texts = Sequence[Sequence[int]]
+Bools = npt.NDArray[np.bool_]
+TEXTS = 128  # compiled layers want few different shapes, so numbers of texts are multiples of this
 
 
 class Pairs(NamedTuple):
-    """Pictures [n, 3, S, S], uint8 or float32 in -1..1, and the ids of the text that belongs to each."""
+    """Pictures [n, 3, S, S], uint8 or float32 in -1..1, and the ids of the text that belongs to each.
+
+    Or texts of any number, and `true` [n, texts]: which of them are true of which picture. With `tiles`, a
+    picture is a collage of tiles x tiles, and texts belong to tiles: `true` is [n * tiles^2, texts], tile by
+    tile along the rows.
+    """
 
     pixels: Pixels
     texts: Texts
+    true: Bools | None = None
+    tiles: int = 1
 
 
 class AttentionPool(nn.Module):
@@ -83,8 +93,9 @@ class TextEncoder(nn.Module):
 
     def forward(self, texts: Texts) -> Tensor:
         """Vectors of texts, of any length. ValueError: a text is empty or too long."""
-        step = text_step(texts, self.longest)
-        h = self.decoder(step).unflatten(0, (-1, self.longest))
+        filled = [*texts, *[texts[0]] * (-len(texts) % TEXTS)]
+        step = text_step(filled, self.longest)
+        h = self.decoder(step).unflatten(0, (-1, self.longest))[: len(texts)]
         lengths = torch.tensor([len(text) for text in texts], device=h.device)
         inside = torch.arange(self.longest, device=h.device) < lengths[:, None]
         result: Tensor = self.out((h * inside[..., None]).sum(1) / lengths[:, None])
@@ -126,22 +137,27 @@ class SigmoidModel(nn.Module):
         self.pool = AttentionPool(tower.config, texts.out.out_features)
         self.pairing = SigmoidLoss(bias=bias)
 
-    def pictures(self, pixels: Pixels) -> Tensor:
-        """Vectors [n, size] of pictures, of any length."""
+    def pictures(self, pixels: Pixels, tiles: int = 1) -> Tensor:
+        """Vectors [n * tiles^2, size] of pictures, or of the tiles of each, of any length."""
         patches = normalise(self.tower(brightness(pixels)), self.tower.norm)
-        result: Tensor = self.pool(patches.unflatten(0, (len(pixels), -1)))
+        side = self.tower.config.image // self.tower.config.patch // tiles
+        placed = patches.unflatten(0, (len(pixels), tiles, side, tiles, side)).transpose(2, 3)
+        result: Tensor = self.pool(placed.flatten(0, 2).flatten(1, 2))
         return result
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Mean loss a picture."""
-        result: Tensor = self.pairing(self.pictures(pairs.pixels), self.texts(pairs.texts))
+        """Mean loss a picture, or a tile."""
+        images, texts = self.pictures(pairs.pixels, pairs.tiles), self.texts(pairs.texts)
+        true = None if pairs.true is None else torch.as_tensor(pairs.true, device=images.device)
+        result: Tensor = self.pairing(images, texts, true)
         return result
 
 
 class SigmoidTask:
     """`pairs(step)` is what a step learns from; it depends on the step alone, and `digest` says on what else.
 
-    A step's pairs are cut into `plan.parts` micro-batches, each with its own wrong answers.
+    A step's pairs are cut into `plan.parts` micro-batches, each with its own wrong answers; where texts are
+    true of several pictures, each micro-batch has some of the pictures and what is true of any of them.
     """
 
     def __init__(self, model: SigmoidModel, pairs: Callable[[int], Pairs], digest: str, plan: Plan) -> None:
@@ -165,18 +181,25 @@ class SigmoidTask:
 
     def parts(self, step: int) -> list[Pairs]:
         """The pairs of `step`. ValueError: they are no multiple of `plan.parts`."""
-        pixels, texts = self.pairs(step)
+        pixels, texts, true, tiles = self.pairs(step)
         size, rest = divmod(len(pixels), self.plan.parts)
-        if rest or not size or len(texts) != len(pixels):
+        if rest or not size or (true is None and len(texts) != len(pixels)):
             raise ValueError(
                 f"{len(pixels)} pictures and {len(texts)} texts are no {self.plan.parts} equal parts"
             )
         cuts = [slice(first, first + size) for first in range(0, len(pixels), size)]
-        return [Pairs(pixels[cut], texts[cut]) for cut in cuts]
+        if true is None:
+            return [Pairs(pixels[cut], texts[cut]) for cut in cuts]
+        found = []
+        for cut, of_cut in zip(cuts, np.split(true, self.plan.parts), strict=True):
+            some = np.flatnonzero(of_cut.any(0))
+            found.append(Pairs(pixels[cut], [texts[int(text)] for text in some], of_cut[:, some], tiles))
+        return found
 
     def loss(self, part: Pairs) -> Lesson:
-        """The loss summed over pictures; each counts as a token."""
+        """The loss summed over pictures or tiles; a picture counts as a token."""
         kind = self.model.pairing.bias.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.plan.low):
             loss = self.model(part)
-        return Lesson(loss * len(part.pixels), float(len(part.pixels)), len(part.pixels))
+        images = len(part.pixels) * part.tiles**2
+        return Lesson(loss * images, float(images), len(part.pixels))

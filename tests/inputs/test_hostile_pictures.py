@@ -212,7 +212,7 @@ OTHERS: dict[str, list[bytes]] = {
     "JPEG 2000": [b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"],
     "Photoshop": [b"8BPS\0\1"],
     "icon": [b"\0\0\1\0\1\0"],
-    "archive": [gzip.compress(SVG), b"PK\3\4\x14\0"],
+    "archive": [gzip.compress(SVG, mtime=0), b"PK\3\4\x14\0"],
     "web page": [b"<!DOCTYPE html><html>", b"\n<html>"],
     "use a JPEG": [
         b"hello", b"\x89PNG", b"RIFF\0\0\0\0WAVE", b"P6\n1 1\n255\nabc", b"SIMPLE  =                    T",

@@ -189,6 +189,7 @@ def test_texts_are_their_own_in_any_company(loaded: gemmary.Model, asked: list[A
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_five_hundred_schedules(loaded: gemmary.Model, asked: list[Any]) -> None:
     known: dict[Any, Any] = {}
-    assert sum(check(loaded, asked, number, known) for number in range(24, 524)) > 0
+    assert sum(check(loaded, asked, number, known) for number in range(12, 512)) > 0

@@ -17,7 +17,7 @@ from gemmary.recipes.language import Phase
 from gemmary.recipes.nano import STUDENT, TAUGHT, Long, Nano, Settings
 from gemmary.recipes.pictures import fonts
 from gemmary.recipes.release import Exam
-from gemmary.recipes.sight import Pairing, Showing
+from gemmary.recipes.sight import Look, Pairing, Showing
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
 from tests.recipes import toydata
@@ -41,7 +41,10 @@ SETTINGS = Settings(
         Phase("some", Part("some", 15_000, 0.0, FOCUS), replace(TAUGHT_PLAN, steps=10)),
     ),
     long=Long(replace(SHORT, rows=1), row=256, rows=4),
-    pairing=Pairing(replace(SHORT, parts=2), READER, batch=8, longest=40, size=16),
+    pairing=Pairing(
+        replace(SHORT, parts=2), READER, batch=8, size=16, tiles=12,
+        looks=(Look("thing", 2, 0), Look("label", 2, 1), Look(None, 1, 2)),
+    ),
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip

@@ -65,7 +65,12 @@ def test_drawings_are_the_gallery_s() -> None:
 
 def test_some_pictures_are_described_as_a_whole() -> None:
     drawn = Drawn(
-        Image.new("RGB", (8, 8)), "scene", "A dog.", (("What?", "A dog."), ("Where?", "There.")), ("a", "b")
+        Image.new("RGB", (8, 8)),
+        "scene",
+        "A dog.",
+        (("What?", "A dog."), ("Where?", "There.")),
+        ("a", "b"),
+        ("dog",),
     )
     lists = [asked_of(drawn, random.Random(seed)) for seed in range(200)]
     described = [exchanges for exchanges in lists if len(exchanges) == 3]

@@ -80,7 +80,18 @@ def ask(bodies: Bodies, *requests: Asked) -> None:
         (Asked(b"x", 0.05, b"y"), 200),
         (Asked(b"x", ends=False), None),  # the client goes: nobody is answered
     ],
-    ids=str,
+    ids=[
+        "announced",
+        "chunked",
+        "announced too much",
+        "announced absurdly",
+        "chunked too much",
+        "said too much",
+        "silent",
+        "slow",
+        "late",
+        "gone",
+    ],
 )
 def test_limits(request_: Asked, status: int | None) -> None:
     echo = Echo()

@@ -35,9 +35,9 @@ def features(pairs: int = 12, width: int = 5) -> tuple[torch.Tensor, torch.Tenso
     return torch.randn(pairs, width, generator=dice) * 3, torch.randn(pairs, width, generator=dice) + 0.5
 
 
-def measured(loss: torch.nn.Module, images: torch.Tensor, texts: torch.Tensor) -> list:  # type: ignore[type-arg]
+def measured(loss: torch.nn.Module, images: torch.Tensor, texts: torch.Tensor, *true: torch.Tensor) -> list:  # type: ignore[type-arg]
     """The loss and its gradients by pictures, texts, temperature and bias."""
-    made = loss(images.requires_grad_(), texts.requires_grad_())
+    made = loss(images.requires_grad_(), texts.requires_grad_(), *true)
     inputs = (images, texts, loss.log_temperature, loss.bias)
     return [made.tolist(), *(x.tolist() for x in torch.autograd.grad(made, inputs))]
 
@@ -45,11 +45,13 @@ def measured(loss: torch.nn.Module, images: torch.Tensor, texts: torch.Tensor) -
 class Plainly(SigmoidLoss):
     """The definition, pair by pair, by autograd."""
 
-    def forward(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, images: torch.Tensor, texts: torch.Tensor, true: torch.Tensor | None = None
+    ) -> torch.Tensor:
         total = torch.zeros((), dtype=images.dtype)
         for i, x in enumerate(images):
             for j, y in enumerate(texts):
-                z = 1.0 if i == j else -1.0
+                z = 1.0 if (i == j if true is None else true[i, j]) else -1.0
                 cosine = (x @ y) / (x.norm() * y.norm())
                 total = total - torch.log(
                     torch.sigmoid(z * (self.log_temperature.exp() * cosine + self.bias))
@@ -69,6 +71,16 @@ def test_equals_the_dense_double_loop(chunk: int, bias: float) -> None:
     images, texts = (x.double() for x in features())
     ours = measured(SigmoidLoss(bias=bias, chunk=chunk).double(), images, texts)
     same(ours, measured(Plainly(bias=bias).double(), images, texts), 1e-12)
+
+
+@pytest.mark.parametrize("chunk", [5, 1024])
+def test_texts_that_are_true_of_several_pictures(chunk: int) -> None:
+    images, texts = (x.double() for x in features())
+    true = torch.rand(12, 7, generator=torch.Generator().manual_seed(3)) < 0.3
+    ours = measured(SigmoidLoss(bias=-2.0, chunk=chunk).double(), images, texts[:7], true)
+    same(ours, measured(Plainly(bias=-2.0).double(), images, texts[:7], true), 1e-12)
+    with pytest.raises(ValueError, match=r"take \(12, 6\) on one device"):
+        SigmoidLoss()(images, texts[:6], true)
 
 
 def test_the_first_loss_is_that_of_the_right_pairs_alone() -> None:

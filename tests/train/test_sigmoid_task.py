@@ -60,10 +60,22 @@ def test_a_step_is_cut_into_micro_batches_that_are_their_own_wrong_answers() -> 
         assert (lesson.weight, lesson.tokens) == (8.0, 8)
 
 
+def test_micro_batches_keep_the_texts_that_are_true_of_their_pictures() -> None:
+    whole = shapes.pairs(0)
+    true = np.zeros((16, 4), bool)
+    true[:8, 1] = true[3, 0] = true[8:, 2] = True  # and text 3 is true of none
+    data = Pairs(whole.pixels, [[301], [302], [303], [304]], true)
+    task = SigmoidTask(shapes.sigmoid(shapes.tower()), lambda step: data, "phrases", shapes.plan(1))
+    one, other = task.parts(0)
+    assert (one.texts, other.texts) == ([[301], [302]], [[303]])
+    assert one.true is not None and np.array_equal(one.true, true[:8, :2])
+    assert task.loss(one).loss.isfinite()
+
+
 def test_pairs_that_do_not_part_are_refused() -> None:
     def pairs(step: int) -> Pairs:
-        pixels, texts = shapes.pairs(step)
-        return Pairs(pixels[:15], texts[:15])
+        whole = shapes.pairs(step)
+        return Pairs(whole.pixels[:15], whole.texts[:15])
 
     task = SigmoidTask(shapes.sigmoid(shapes.tower()), pairs, "odd", shapes.plan(1))
     with pytest.raises(ValueError, match="15 pictures and 15 texts are no 2 equal parts"):

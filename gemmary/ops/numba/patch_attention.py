@@ -80,6 +80,7 @@ def _attend(args: Any, piece: int) -> None:
         first_tile = keys + key // KEY_TILE * tile_bytes(a.head)
         take_block(state, query, first_tile, block, words, tiles, quads, columns)
     _finish(a.out + first, row, rows, a.head, floats_at(a.means + 4 * a.head * each, a.head), state)
+    room[0] = 0  # an array is given back behind its last use, and addresses are none
 
 
 @register_jitable

@@ -36,7 +36,15 @@ class Document:
         def paint(dice: random.Random) -> Image.Image:
             return page.sheet(self.rows, self.shape, held, dice, self.mono, self.largest)
 
-        return Plan(self.caption, asked(self.facts, self.language, most, dice), self.facts.get, paint)
+        asks = asked(self.facts, self.language, most, dice)
+        return Plan(self.caption, asks, self.facts.get, paint, phrases(self.rows))
+
+
+def phrases(rows: list[Row]) -> tuple[str, ...]:
+    """Each cell, and each row of several, whatever their case: what can be read."""
+    lines = [" ".join(row.cells) for row in rows if len(row.cells) > 1]
+    cells = [cell for row in rows for cell in row.cells]
+    return tuple(dict.fromkeys(text.casefold() for text in (*cells, *lines)))
 
 
 def asked(facts: dict[Topic, str], language: str, most: int, dice: random.Random) -> tuple[Ask, ...]:

@@ -17,7 +17,8 @@ class Drawn:
     """A picture whose contents are known.
 
     picture is RGB, of any shape. exchanges are (question, answer); sorts names what each of them asks for
-    ("count", "total", "reading"...), so that scores can be told apart.
+    ("count", "total", "reading"...), so that scores can be told apart. phrases are short texts that are true
+    of the picture; one that comes up among another picture's and not here is wrong of this one.
     """
 
     picture: Image.Image
@@ -25,6 +26,7 @@ class Drawn:
     caption: str
     exchanges: tuple[tuple[str, str], ...]
     sorts: tuple[str, ...]
+    phrases: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Plan:
     asks: tuple[Ask, ...]
     fact: Callable[[Topic], str | None]
     paint: Callable[[random.Random], Image.Image]
+    phrases: tuple[str, ...]
 
     def sets_apart(self, other: Plan) -> int:
         """How many of this picture's questions have another answer, or none, in the other picture."""

@@ -7,14 +7,14 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import lettering, notice, receipt, scene, strip, table, terminal, ticket
+from . import lettering, notice, receipt, scene, strip, table, terminal, ticket, tile
 from .drawn import Drawn, Plan
 
 NEIGHBOURS = 48  # pictures that are tried for a wrong one
 
 
 class Kind(NamedTuple):
-    """A kind of picture, and its share when no kind is asked for."""
+    """A kind of picture, and its share when no kind is asked for. Tiles of collages have none."""
 
     name: str
     share: float
@@ -31,6 +31,10 @@ MAKERS: dict[str, Callable[[bool, random.Random], Plan]] = {
     "terminal": terminal.plan,
     "banner": strip.banner,
     "roll": strip.roll,
+    "thing": tile.thing,
+    "letters": tile.letters,
+    "label": tile.label,
+    "sign": tile.sign,
 }
 KINDS: tuple[Kind, ...] = (
     Kind("scene", 0.42),
@@ -63,7 +67,8 @@ class Gallery:
         plan = self._plan(number, kind)
         picture = plan.paint(self._dice("paint", number, kind))
         exchanges = tuple((ask.question, ask.answer) for ask in plan.asks)
-        return Drawn(picture, kind, plan.caption, exchanges, tuple(ask.topic[0] for ask in plan.asks))
+        sorts = tuple(ask.topic[0] for ask in plan.asks)
+        return Drawn(picture, kind, plan.caption, exchanges, sorts, plan.phrases)
 
     def kind(self, number: int) -> str:
         """The kind that a number falls on."""

@@ -1,7 +1,7 @@
 """Scenes of emoji: one to six things on a coloured ground, and what can be asked about them.
 
-What is held out: a fifth of all pairs of things, and of things with backgrounds, chosen once and for all by a
-hash of their names. Training shows none of these pairs; every held-out scene shows one of each that it can.
+What is held out: a fifth of all pairs of things, chosen once and for all by a hash of their names. No scene
+of training shows such a pair; every held-out scene of two things or more does.
 """
 
 from __future__ import annotations
@@ -67,6 +67,15 @@ class Scene:
             return " ".join(sorted(self.colours))
         return " ".join(sorted(noun.name for noun, _ in self.things))
 
+    def phrases(self) -> tuple[str, ...]:
+        """Each thing, how many of it, where the outermost ones are, how many in all, and the background."""
+        counts = self.counts()
+        named = [noun.name for noun in counts]
+        counted = [noun.counted(many, "en") for noun, many in counts.items()]
+        places = [f"{found.name} {side}" for side in SIDES if (found := self.outermost(side))]
+        total = f"{TABLE['numbers']['en'][len(self.things) - 1]} things"
+        return (*named, *counted, *places, total, f"{' and '.join(sorted(self.colours))} background")
+
     def paint(self, dice: random.Random) -> Image.Image:
         """The scene, RGB, 224 x 224."""
         picture = self._background(dice)
@@ -95,7 +104,7 @@ def middle(box: Box, axis: int) -> float:
 
 @functools.cache
 def reserved(one: str, other: str) -> bool:
-    """Whether this pair of things, or of a thing and a colour, is kept out of training."""
+    """Whether this pair of things is kept out of training."""
     pair = " + ".join(sorted((one, other)))
     return hashlib.sha256(pair.encode()).digest()[0] % 5 == 0
 
@@ -106,14 +115,14 @@ def plan(held: bool, dice: random.Random) -> Plan:
     ground = " and ".join(scene.colours)
     article = "an" if ground[0] in "aeiou" else "a"
     caption = sentence(f"{scene.contents('en')} on {article} {ground} background")
-    return Plan(caption, tuple(asked(scene, dice)), scene.fact, scene.paint)
+    return Plan(caption, tuple(asked(scene, dice)), scene.fact, scene.paint, scene.phrases())
 
 
 def scenery(held: bool, dice: random.Random) -> Scene:
     """Things, their places, and a ground on which each of them is seen."""
     while True:
         nouns = company(held, dice)
-        grounds = [name for name in backdrop.COLOURS if suits(name, nouns, held)]
+        grounds = [name for name in backdrop.COLOURS if suits(name, nouns)]
         if grounds:
             break
     numbers = amounts(len(nouns), dice)
@@ -140,13 +149,9 @@ def clashes(noun: Noun, others: Iterable[Noun]) -> bool:
     return any(reserved(noun.name, other.name) for other in others)
 
 
-def suits(ground: str, nouns: list[Noun], held: bool) -> bool:
-    """Whether things are seen on a ground, and it belongs to this split: held out, with the first of them."""
-    if any(emoji.lost(noun.sign, backdrop.COLOURS[ground]) for noun in nouns):
-        return False
-    if held:
-        return reserved(nouns[0].name, ground)
-    return not any(reserved(noun.name, ground) for noun in nouns)
+def suits(ground: str, nouns: list[Noun]) -> bool:
+    """Whether things are seen on a ground."""
+    return not any(emoji.lost(noun.sign, backdrop.COLOURS[ground]) for noun in nouns)
 
 
 def amounts(nouns: int, dice: random.Random) -> list[int]:

@@ -56,7 +56,8 @@ def plan(
     def paint(dice: random.Random) -> Image.Image:
         return painted(panels, wide, held, dice)
 
-    return Plan(content.caption, asked(content.facts, language, 3, dice), content.facts.get, paint)
+    asks = asked(content.facts, language, 3, dice)
+    return Plan(content.caption, asks, content.facts.get, paint, ("a long page",))
 
 
 def painted(panels: list[list[Row]], wide: bool, held: bool, dice: random.Random) -> Image.Image:

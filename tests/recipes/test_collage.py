@@ -1,0 +1,66 @@
+"""Tiles lie where their phrases say; every other step of pictures is whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gemmary.recipes import collage
+from gemmary.recipes.collage import Tiles, drawn_tiles, tinted, truths
+from gemmary.recipes.pictures import Gallery
+from tests.recipes.test_sight import skip_without_fonts
+from tests.train import shapes
+
+
+def test_tiles_lie_row_by_row_as_their_phrases_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collage, "tinted", lambda tiles, dice: tiles)
+    values = np.arange(6, dtype=np.uint8)
+    tiles = Tiles(
+        np.broadcast_to(values[:, None, None, None], (6, 3, 4, 4)).copy(), [(str(v),) for v in values]
+    )
+    pixels, phrases = tiles.collages(5, 2, np.random.default_rng(1))
+    assert pixels.shape == (5, 3, 8, 8) and len(phrases) == 20
+    for picture, said in zip(pixels, np.reshape(phrases, (5, 2, 2)), strict=True):
+        for row in range(2):
+            for column in range(2):
+                tile = picture[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+                assert (tile == int(said[row, column])).all()
+
+
+def test_vectors_of_tiles_come_in_the_order_of_their_phrases() -> None:
+    """A tile's vector is that of its patches alone: another tile's pixels reach it through attention only."""
+    model = shapes.sigmoid(shapes.tower())
+    for layer in model.tower.layers:
+        for parameter in layer.parameters():
+            parameter.data.zero_()  # so that no patch sees another
+    pixels = shapes.pictures(1, 0)[0].pixels.copy()
+    side = pixels.shape[-1] // 2
+    before = model.pictures(pixels, 2)
+    pixels[0, :, :side, side:] = 255 - pixels[0, :, :side, side:]  # upper right
+    changed = (model.pictures(pixels, 2) - before).abs().amax(1) > 1e-6
+    assert changed.tolist() == [False, True, False, False]
+
+
+def test_truths_are_by_picture_and_phrase() -> None:
+    found = truths([("a", "b"), (), ("b", "c")], ["b", "z", "c"])
+    assert found.tolist() == [[True, False, False], [False] * 3, [True, False, True]]
+
+
+def test_tints_keep_what_a_tile_shows() -> None:
+    tiles = np.full((50, 3, 4, 4), 100, np.uint8)
+    tiles[..., 1:3, 1:3] = 180
+    found = tinted(tiles, np.random.default_rng(2)).astype(int)
+    contrast = found[..., 1, 1] - found[..., 0, 0]
+    assert contrast.min() >= 55 and contrast.max() <= 102 and contrast.std() > 5
+    assert found[:, :, 0, 0].std(0).min() > 5  # and every colour by itself
+
+
+def test_several_processes_draw_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_without_fonts()
+    gallery = Gallery(3)
+    alone = drawn_tiles(gallery, "sign", 5, 32)
+    monkeypatch.setattr(collage, "PORTION", 2)
+    together = drawn_tiles(gallery, "sign", 5, 32)
+    assert alone.pixels.shape == (5, 3, 32, 32)
+    np.testing.assert_array_equal(together.pixels, alone.pixels)
+    assert together.phrases == alone.phrases
