@@ -2,9 +2,9 @@
 
     python -m gemmary.recipes.nano --data ../shared/data --out runs/nano
 
-Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which caption is of
-which picture; tower and decoder together; the tower frozen, and the decoder on; the files; an exam; the
-model card. Every stage leaves its result in the folder and is skipped where that is already there; training
+Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
+true of which picture; tower and decoder together; the tower frozen, and the decoder on; the files; an exam;
+the model card. Every stage leaves its result in the folder and is skipped where that is already there; training
 goes on from its last checkpoint.
 """
 
@@ -65,8 +65,8 @@ class Long:
 
 LONG = Long(Plan(steps=30, rows=1, parts=2, learning=GENTLE))
 PAIRS = Pairing(Plan(steps=2400, rows=32, parts=2, learning=PAIRED), READER)
-TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=14_000)
-SHOWING = Showing(Plan(steps=400, learning=SHOWN), pictures=12_000)
+TUNING = Showing(Plan(steps=650, learning=TUNED), pictures=13_000)
+SHOWING = Showing(Plan(steps=400, learning=SHOWN), pictures=6_500, text_share=0.5)
 EXAM = Exam()
 
 
@@ -136,7 +136,7 @@ class Nano:
         return found
 
     def see(self, text: TextModule) -> bool:
-        """Eyes: captions, then answers with the tower learning too, then answers with the tower frozen."""
+        """Eyes: phrases, then answers with the tower learning too, then answers with the tower frozen."""
         settings, talk = self.settings, self._talk()
         seeing = Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
         self.tower = seeing.tower(settings.seed)
