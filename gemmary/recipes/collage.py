@@ -7,17 +7,19 @@ times. The tiles are drawn once and put together anew for every step.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..train.pictures import decoded
+from ..ops.contract import Ints
+from ..train.pictures import Pictures, decoded
 from .pictures import Gallery
 
 Phrases = Sequence[tuple[str, ...]]
@@ -38,6 +40,58 @@ class Tiles(NamedTuple):
         side = across * self.pixels.shape[-1]
         pixels = np.ascontiguousarray(placed).reshape(number, 3, side, side)
         return Tiles(pixels, [self.phrases[int(tile)] for tile in chosen.ravel()])
+
+
+class Collages:
+    """`count` collages of across x across of `tiles`, by number, as `train/` wants pictures."""
+
+    def __init__(self, tiles: Tiles, across: int, count: int, seed: int) -> None:
+        self.tiles, self.across, self._count, self._seed = tiles, across, count, seed
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def digest(self) -> str:
+        """Of the tiles, and of how they are put together."""
+        how = f"{self.across} {self._count} {self._seed} {self.tiles.phrases}".encode()
+        return hashlib.sha256(how + hashlib.sha256(self.tiles.pixels.data).digest()).hexdigest()
+
+    def names(self, number: int) -> list[str]:
+        """What each tile of a collage is called first, row by row."""
+        return [phrases[0] for phrases in self._made(number).phrases]
+
+    def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
+        """Pixels [n, 3, S, S]."""
+        return np.concatenate([self._made(int(number)).pixels for number in numbers])
+
+    def _made(self, number: int) -> Tiles:
+        return self.tiles.collages(1, self.across, np.random.default_rng((self._seed, number)))
+
+
+class Joined:
+    """Several sets of pictures as one, with numbers from that of the first to that of the last."""
+
+    def __init__(self, parts: Sequence[Pictures]) -> None:
+        self.parts, self._ends = parts, np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def digest(self) -> str:
+        """Of all of them."""
+        return hashlib.sha256(" ".join(part.digest for part in self.parts).encode()).hexdigest()
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The part that a number is in, and its number there."""
+        part = int(np.searchsorted(self._ends, number, side="right"))
+        return part, number - (int(self._ends[part - 1]) if part else 0)
+
+    def read(self, numbers: Ints) -> npt.NDArray[Any]:
+        """Pixels [n, 3, S, S]."""
+        places = [self.place(int(number)) for number in numbers]
+        return np.concatenate([self.parts[part].read(np.array([at], np.int32)) for part, at in places])
 
 
 def tinted(tiles: npt.NDArray[np.uint8], dice: np.random.Generator) -> npt.NDArray[np.uint8]:

@@ -33,7 +33,7 @@ from ..train.pictures import Pictures, decoded
 from ..train.sight_task import SightTask
 from ..train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
 from ..train.vocabulary import END_OF_TURN, START_OF_TURN
-from .collage import Tiles, drawn_tiles, truths
+from .collage import Collages, Joined, Tiles, drawn_tiles, truths
 from .language import WEIGHTS, Weights
 from .pictures import Drawn, Gallery, fonts
 
@@ -41,6 +41,7 @@ DESCRIBE = (
     "Describe the picture.", "describe this picture", "What does the picture show? Say everything.",
     "Read everything in the picture.", "Tell me all about this picture.",
 )  # fmt: skip
+READ = ("Read the tiles.", "What is on the tiles?", "Name the tiles, row by row.")
 DESCRIBED = 0.5  # share of pictures that are also described as a whole
 
 
@@ -103,6 +104,14 @@ class Talk:
         return Document(ids, weights, [picture if token == soft else -1 for token in ids])
 
 
+def aloud(pictures: Joined, number: int) -> str:
+    """The names of the tiles of a collage in the order of reading."""
+    part, at = pictures.place(number)
+    collages = pictures.parts[part]
+    assert isinstance(collages, Collages)
+    return f"{', '.join(collages.names(at))}."
+
+
 def asked_of(drawn: Drawn, dice: random.Random) -> list[tuple[str, str]]:
     """The questions about a picture in random order, and now and then all of it."""
     exchanges = list(drawn.exchanges)
@@ -145,6 +154,22 @@ class Pairing:
     phrases: int = 384  # most of them a step
     tiles: int = 24_000  # of each kind, for collages
     looks: tuple[Look, ...] = LOOKS  # those that have begun come equally often
+
+
+NAMED = (("thing", 2), ("thing", 4), ("letters", 2), ("letters", 4), ("sign", 4), ("label", 2))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the decoder learns the names of what the tower sees: collages read aloud, tile after tile.
+
+    Sixteen names for 64 soft tokens: conversations, which have two or three, teach them a tenth as fast.
+    """
+
+    plan: Plan
+    collages: int  # of each kind of tiles
+    tiles: int = 8_000  # of each kind
+    kinds: tuple[tuple[str, int], ...] = NAMED
 
 
 @dataclass(frozen=True)
@@ -205,6 +230,36 @@ class Seeing:
         done = Trainer(SigmoidTask(model, pairs, drawings.digest, how.plan), how.plan, path.parent).run()
         if done:
             save_file(tower.arrays(), path)
+        return done
+
+    def name(self, text: TextModule, tower: TowerModule, how: Naming, stage: str, seed: int) -> bool:
+        """Train both to read collages aloud; False if interrupted."""
+        folder = self.out / stage
+        if (folder / WEIGHTS).exists():
+            take(text, tower, load_file(folder / WEIGHTS))
+            return True
+        pictures = Joined(
+            [
+                Collages(
+                    drawn_tiles(self.gallery, kind, how.tiles, self.vision.image // across),
+                    across,
+                    how.collages,
+                    seed,
+                )
+                for kind, across in how.kinds
+            ]
+        )
+        writer, dice = Talk(self.tokenizer, self.vision), random.Random(f"{seed} collages")
+        order = list(range(len(pictures)))
+        dice.shuffle(order)
+        documents = [
+            writer.document([(dice.choice(READ), aloud(pictures, number))], number, self.row)
+            for number in order
+        ]
+        task = SightTask(text, tower, pack_rows(documents, self.row), pictures, how.plan)
+        done = Trainer(task, how.plan, folder).run()
+        if done:
+            save_file(given(text, tower), folder / WEIGHTS)
         return done
 
     def show(

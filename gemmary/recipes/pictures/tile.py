@@ -78,7 +78,7 @@ def _written(text: str, least: float, held: bool, dice: random.Random) -> Plan:
     """`least`: the height of capitals, where the text is short enough, as a share of the tile."""
     plain = text.casefold()
     spelt = [f"{place} {sign}" for place, sign in enumerate(plain[:SPELT], 1)]
-    phrases = tuple(dict.fromkeys((plain, *spelt, f"last {plain[-1]}", f"{len(plain)} characters")))
+    phrases = tuple(dict.fromkeys((text, plain, *spelt, f"last {plain[-1]}", f"{len(plain)} characters")))
     return Plan(f'"{text}".', (), lambda topic: None, _painter(Row((text,)), least, held), phrases)
 
 
