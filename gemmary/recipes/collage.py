@@ -13,13 +13,13 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..ops.contract import Ints
-from ..train.pictures import Pictures, decoded
+from ..train.pictures import decoded
 from .pictures import Gallery
 
 Phrases = Sequence[tuple[str, ...]]
@@ -70,9 +70,9 @@ class Collages:
 
 
 class Joined:
-    """Several sets of pictures as one, with numbers from that of the first to that of the last."""
+    """Several sets of collages as one: first the numbers of the first, then those of the second, and on."""
 
-    def __init__(self, parts: Sequence[Pictures]) -> None:
+    def __init__(self, parts: Sequence[Collages]) -> None:
         self.parts, self._ends = parts, np.cumsum([len(part) for part in parts])
 
     def __len__(self) -> int:
@@ -83,15 +83,19 @@ class Joined:
         """Of all of them."""
         return hashlib.sha256(" ".join(part.digest for part in self.parts).encode()).hexdigest()
 
-    def place(self, number: int) -> tuple[int, int]:
-        """The part that a number is in, and its number there."""
-        part = int(np.searchsorted(self._ends, number, side="right"))
-        return part, number - (int(self._ends[part - 1]) if part else 0)
+    def names(self, number: int) -> list[str]:
+        """What each tile of a collage is called first, row by row."""
+        part, at = self._place(number)
+        return part.names(at)
 
-    def read(self, numbers: Ints) -> npt.NDArray[Any]:
+    def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
         """Pixels [n, 3, S, S]."""
-        places = [self.place(int(number)) for number in numbers]
-        return np.concatenate([self.parts[part].read(np.array([at], np.int32)) for part, at in places])
+        places = [self._place(int(number)) for number in numbers]
+        return np.concatenate([part.read(np.array([at], np.int32)) for part, at in places])
+
+    def _place(self, number: int) -> tuple[Collages, int]:
+        part = int(np.searchsorted(self._ends, number, side="right"))
+        return self.parts[part], number - (int(self._ends[part - 1]) if part else 0)
 
 
 def tinted(tiles: npt.NDArray[np.uint8], dice: np.random.Generator) -> npt.NDArray[np.uint8]:

@@ -104,14 +104,6 @@ class Talk:
         return Document(ids, weights, [picture if token == soft else -1 for token in ids])
 
 
-def aloud(pictures: Joined, number: int) -> str:
-    """The names of the tiles of a collage in the order of reading."""
-    part, at = pictures.place(number)
-    collages = pictures.parts[part]
-    assert isinstance(collages, Collages)
-    return f"{', '.join(collages.names(at))}."
-
-
 def asked_of(drawn: Drawn, dice: random.Random) -> list[tuple[str, str]]:
     """The questions about a picture in random order, and now and then all of it."""
     exchanges = list(drawn.exchanges)
@@ -253,7 +245,7 @@ class Seeing:
         order = list(range(len(pictures)))
         dice.shuffle(order)
         documents = [
-            writer.document([(dice.choice(READ), aloud(pictures, number))], number, self.row)
+            writer.document([(dice.choice(READ), f"{', '.join(pictures.names(number))}.")], number, self.row)
             for number in order
         ]
         task = SightTask(text, tower, pack_rows(documents, self.row), pictures, how.plan)
