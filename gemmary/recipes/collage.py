@@ -43,19 +43,25 @@ class Tiles(NamedTuple):
 
 
 class Collages:
-    """`count` collages of across x across of `tiles`, by number, as `train/` wants pictures."""
+    """`count` collages of each of `sets`, tiles and how many of them a side, as `train/` wants pictures.
 
-    def __init__(self, tiles: Tiles, across: int, count: int, seed: int) -> None:
-        self.tiles, self.across, self._count, self._seed = tiles, across, count, seed
+    First the numbers of the first set, then those of the second, and on.
+    """
+
+    def __init__(self, sets: Sequence[tuple[Tiles, int]], count: int, seed: int) -> None:
+        self.sets, self._count, self._seed = sets, count, seed
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.sets) * self._count
 
     @property
     def digest(self) -> str:
-        """Of the tiles, and of how they are put together."""
-        how = f"{self.across} {self._count} {self._seed} {self.tiles.phrases}".encode()
-        return hashlib.sha256(how + hashlib.sha256(self.tiles.pixels.data).digest()).hexdigest()
+        """Of all tiles, and of how they are put together."""
+        each = []
+        for tiles, across in self.sets:
+            how = f"{across} {self._count} {self._seed} {tiles.phrases}".encode()
+            each.append(hashlib.sha256(how + hashlib.sha256(tiles.pixels.data).digest()).hexdigest())
+        return hashlib.sha256(" ".join(each).encode()).hexdigest()
 
     def names(self, number: int) -> list[str]:
         """What each tile of a collage is called first, row by row."""
@@ -66,36 +72,9 @@ class Collages:
         return np.concatenate([self._made(int(number)).pixels for number in numbers])
 
     def _made(self, number: int) -> Tiles:
-        return self.tiles.collages(1, self.across, np.random.default_rng((self._seed, number)))
-
-
-class Joined:
-    """Several sets of collages as one: first the numbers of the first, then those of the second, and on."""
-
-    def __init__(self, parts: Sequence[Collages]) -> None:
-        self.parts, self._ends = parts, np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    @property
-    def digest(self) -> str:
-        """Of all of them."""
-        return hashlib.sha256(" ".join(part.digest for part in self.parts).encode()).hexdigest()
-
-    def names(self, number: int) -> list[str]:
-        """What each tile of a collage is called first, row by row."""
-        part, at = self._place(number)
-        return part.names(at)
-
-    def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
-        """Pixels [n, 3, S, S]."""
-        places = [self._place(int(number)) for number in numbers]
-        return np.concatenate([part.read(np.array([at], np.int32)) for part, at in places])
-
-    def _place(self, number: int) -> tuple[Collages, int]:
-        part = int(np.searchsorted(self._ends, number, side="right"))
-        return self.parts[part], number - (int(self._ends[part - 1]) if part else 0)
+        which, at = divmod(number, self._count)
+        tiles, across = self.sets[which]
+        return tiles.collages(1, across, np.random.default_rng((self._seed, at)))
 
 
 def tinted(tiles: npt.NDArray[np.uint8], dice: np.random.Generator) -> npt.NDArray[np.uint8]:

@@ -33,7 +33,7 @@ from ..train.pictures import Pictures, decoded
 from ..train.sight_task import SightTask
 from ..train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
 from ..train.vocabulary import END_OF_TURN, START_OF_TURN
-from .collage import Collages, Joined, Tiles, drawn_tiles, truths
+from .collage import Collages, Tiles, drawn_tiles, truths
 from .language import WEIGHTS, Weights
 from .pictures import Drawn, Gallery, fonts
 
@@ -197,11 +197,7 @@ class Seeing:
             tower.load_arrays(load_file(path))
             return True
 
-        tiles = {
-            look.kind: drawn_tiles(self.gallery, look.kind, how.tiles, self.vision.image // look.across)
-            for look in how.looks
-            if look.kind
-        }
+        tiles = {look.kind: self._tiles(look.kind, look.across, how.tiles) for look in how.looks if look.kind}
 
         def pairs(step: int) -> Pairs:
             dice = np.random.default_rng((seed, step))
@@ -227,20 +223,10 @@ class Seeing:
     def name(self, text: TextModule, tower: TowerModule, how: Naming, stage: str, seed: int) -> bool:
         """Train both to read collages aloud; False if interrupted."""
         folder = self.out / stage
-        if (folder / WEIGHTS).exists():
-            take(text, tower, load_file(folder / WEIGHTS))
+        if taken(text, tower, folder):
             return True
-        pictures = Joined(
-            [
-                Collages(
-                    drawn_tiles(self.gallery, kind, how.tiles, self.vision.image // across),
-                    across,
-                    how.collages,
-                    seed,
-                )
-                for kind, across in how.kinds
-            ]
-        )
+        sets = [(self._tiles(kind, across, how.tiles), across) for kind, across in how.kinds]
+        pictures = Collages(sets, how.collages, seed)
         writer, dice = Talk(self.tokenizer, self.vision), random.Random(f"{seed} collages")
         order = list(range(len(pictures)))
         dice.shuffle(order)
@@ -249,10 +235,7 @@ class Seeing:
             for number in order
         ]
         task = SightTask(text, tower, pack_rows(documents, self.row), pictures, how.plan)
-        done = Trainer(task, how.plan, folder).run()
-        if done:
-            save_file(given(text, tower), folder / WEIGHTS)
-        return done
+        return learnt(text, tower, task, how.plan, folder)
 
     def show(
         self,
@@ -269,8 +252,7 @@ class Seeing:
         """
         drawings = self._take(how.pictures)
         folder = self.out / name
-        if (folder / WEIGHTS).exists():
-            take(text, tower, load_file(folder / WEIGHTS))
+        if taken(text, tower, folder):
             return True
         pictures: Pictures = drawings
         eyes: TowerModule | ProjectorModule = tower
@@ -280,10 +262,11 @@ class Seeing:
             eyes = ProjectorModule(tower)
         rows = pack_rows(self._documents(drawings, how, talk), self.row)
         task = SightTask(text, eyes, rows, pictures, how.plan)
-        done = Trainer(task, how.plan, folder).run()
-        if done:
-            save_file(given(text, tower), folder / WEIGHTS)
-        return done
+        return learnt(text, tower, task, how.plan, folder)
+
+    def _tiles(self, kind: str, across: int, number: int) -> Tiles:
+        """`number` tiles of which across x across fill a picture."""
+        return drawn_tiles(self.gallery, kind, number, self.vision.image // across)
 
     def _take(self, count: int) -> Drawings:
         """Pictures that nobody has seen."""
@@ -305,6 +288,21 @@ class Seeing:
                 document = next(talk)
                 spoken += len(document.ids)
                 yield document
+
+
+def taken(text: TextModule, tower: TowerModule, folder: Path) -> bool:
+    """Whether a stage has its result in the folder; then both have it."""
+    if found := (folder / WEIGHTS).exists():
+        take(text, tower, load_file(folder / WEIGHTS))
+    return found
+
+
+def learnt(text: TextModule, tower: TowerModule, task: SightTask, plan: Plan, folder: Path) -> bool:
+    """Train, and leave the result in the folder; False if interrupted."""
+    done = Trainer(task, plan, folder).run()
+    if done:
+        save_file(given(text, tower), folder / WEIGHTS)
+    return done
 
 
 def given(text: TextModule, tower: TowerModule) -> Weights:

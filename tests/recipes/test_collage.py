@@ -1,4 +1,4 @@
-"""Tiles lie where their phrases say; every other step of pictures is whole."""
+"""Tiles lie where their phrases say, and a number is a collage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gemmary.recipes import collage
-from gemmary.recipes.collage import Collages, Joined, Tiles, drawn_tiles, tinted, truths
+from gemmary.recipes.collage import Collages, Tiles, drawn_tiles, tinted, truths
 from gemmary.recipes.pictures import Gallery
 from tests.recipes.test_sight import skip_without_fonts
 from tests.train import shapes
@@ -70,14 +70,16 @@ def test_collages_are_numbers_too() -> None:
     tiles = Tiles(
         np.arange(7 * 48, dtype=np.uint16).astype(np.uint8).reshape(7, 3, 4, 4), [(str(n),) for n in range(7)]
     )
-    small, large = Collages(tiles, 2, 3, 1), Collages(tiles, 4, 2, 1)
-    both = Joined([small, large])
-    assert len(both) == 5
-    for number, (part, at) in enumerate([(small, 0), (small, 1), (small, 2), (large, 0), (large, 1)]):
-        if part is small:
-            np.testing.assert_array_equal(
-                both.read(np.array([number], np.int32)), part.read(np.array([at], np.int32))
-            )
+    alone = [Collages([(tiles, 2)], 3, 1), Collages([(tiles, 4)], 3, 1)]
+    both = Collages([(tiles, 2), (tiles, 4)], 3, 1)
+    assert len(both) == 6
+    for number in range(6):
+        part, at = alone[number // 3], number % 3
+        wanted, found = part.read(np.array([at], np.int32)), both.read(np.array([number], np.int32))
+        np.testing.assert_array_equal(found, wanted)
         assert both.names(number) == part.names(at)
-    assert len(large.names(0)) == 16 and large.names(0) != large.names(1)
-    assert Joined([small]).digest != both.digest
+    np.testing.assert_array_equal(
+        both.read(np.array([2, 1], np.int32)), alone[0].read(np.array([2, 1], np.int32))
+    )
+    assert len(both.names(3)) == 16 and both.names(3) != both.names(4)
+    assert alone[0].digest != both.digest

@@ -28,6 +28,7 @@ LEXICON = (
     *(word for language in LANGUAGES for word in (*ITEMS[language], *DAYS[language])),
     *CITIES, *NAMES, *SHOPS,
 )  # fmt: skip
+SHORT = [word for word in LEXICON if len(word) <= 4]
 
 
 def thing(held: bool, dice: random.Random) -> Plan:
@@ -56,8 +57,7 @@ def letters(held: bool, dice: random.Random) -> Plan:
 
 def sign(held: bool, dice: random.Random) -> Plan:
     """At most four characters, for a sixteenth of a picture."""
-    short = [word for word in LEXICON if len(word) <= 4]
-    text = dice.choice(short) if dice.random() < 0.3 else _characters(dice.randint(2, 4), dice)
+    text = dice.choice(SHORT) if dice.random() < 0.3 else _characters(dice.randint(2, 4), dice)
     return _written(text, 0.25, held, dice)
 
 
