@@ -7,6 +7,7 @@ times. The tiles are drawn once and put together anew for every step.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..ops.contract import Ints
 from ..train.pictures import decoded
 from .pictures import Gallery
 
@@ -38,6 +40,41 @@ class Tiles(NamedTuple):
         side = across * self.pixels.shape[-1]
         pixels = np.ascontiguousarray(placed).reshape(number, 3, side, side)
         return Tiles(pixels, [self.phrases[int(tile)] for tile in chosen.ravel()])
+
+
+class Collages:
+    """`count` collages of each of `sets`, tiles and how many of them a side, as `train/` wants pictures.
+
+    First the numbers of the first set, then those of the second, and on.
+    """
+
+    def __init__(self, sets: Sequence[tuple[Tiles, int]], count: int, seed: int) -> None:
+        self.sets, self._count, self._seed = sets, count, seed
+
+    def __len__(self) -> int:
+        return len(self.sets) * self._count
+
+    @property
+    def digest(self) -> str:
+        """Of all tiles, and of how they are put together."""
+        each = []
+        for tiles, across in self.sets:
+            how = f"{across} {self._count} {self._seed} {tiles.phrases}".encode()
+            each.append(hashlib.sha256(how + hashlib.sha256(tiles.pixels.data).digest()).hexdigest())
+        return hashlib.sha256(" ".join(each).encode()).hexdigest()
+
+    def names(self, number: int) -> list[str]:
+        """What each tile of a collage is called first, row by row."""
+        return [phrases[0] for phrases in self._made(number).phrases]
+
+    def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
+        """Pixels [n, 3, S, S]."""
+        return np.concatenate([self._made(int(number)).pixels for number in numbers])
+
+    def _made(self, number: int) -> Tiles:
+        which, at = divmod(number, self._count)
+        tiles, across = self.sets[which]
+        return tiles.collages(1, across, np.random.default_rng((self._seed, at)))
 
 
 def tinted(tiles: npt.NDArray[np.uint8], dice: np.random.Generator) -> npt.NDArray[np.uint8]:

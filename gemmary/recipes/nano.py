@@ -3,9 +3,9 @@
     python -m gemmary.recipes.nano --data ../shared/data --out runs/nano
 
 Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
-true of which picture; tower and decoder together; the tower frozen, and the decoder on; the files; an exam;
-the model card. Every stage leaves its result in the folder and is skipped where that is already there; training
-goes on from its last checkpoint.
+true of which picture; tower and decoder together, first on names and then on conversations; the tower frozen,
+and the decoder on; the files; an exam; the model card. Every stage leaves its result in the folder and is
+skipped where that is already there; training goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .language import WEIGHTS, Language, Phase
 from .long import books, lengthened, train_long
 from .pictures import Gallery
 from .release import SCORES, Exam, Release
-from .sight import Pairing, Seeing, Showing
+from .sight import Naming, Pairing, Seeing, Showing
 
 # Before the long phase, and before it sees.
 STUDENT = replace(NANO, context=1024, rope_global=Rope(NANO.rope_global.theta), vision=None)
@@ -65,7 +65,8 @@ class Long:
 
 LONG = Long(Plan(steps=30, rows=1, parts=2, learning=GENTLE))
 PAIRS = Pairing(Plan(steps=2400, rows=32, parts=2, learning=PAIRED), READER)
-TUNING = Showing(Plan(steps=650, learning=TUNED), pictures=13_000)
+NAMING = Naming(Plan(steps=1000, learning=TUNED), collages=7_000)
+TUNING = Showing(Plan(steps=600, learning=TUNED), pictures=12_000)
 SHOWING = Showing(Plan(steps=400, learning=SHOWN), pictures=6_500, text_share=0.5)
 EXAM = Exam()
 
@@ -85,6 +86,7 @@ class Settings:
     )
     long: Long = LONG
     pairing: Pairing = PAIRS
+    naming: Naming = NAMING
     tuning: Showing = TUNING
     showing: Showing = SHOWING
     held_pages: int = 80
@@ -136,12 +138,13 @@ class Nano:
         return found
 
     def see(self, text: TextModule) -> bool:
-        """Eyes: phrases, then answers with the tower learning too, then answers with the tower frozen."""
+        """Eyes: phrases; names of tiles; answers with the tower learning too, then with the tower frozen."""
         settings, talk = self.settings, self._talk()
         seeing = Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
         self.tower = seeing.tower(settings.seed)
         return (
             seeing.pair(self.tower, settings.pairing, "pairs", settings.seed)
+            and seeing.name(text, self.tower, settings.naming, "named", settings.seed)
             and seeing.show(text, self.tower, settings.tuning, talk, "tuned", frozen=False)
             and seeing.show(text, self.tower, settings.showing, talk, "shown", frozen=True)
         )
@@ -162,6 +165,7 @@ class Nano:
             *(phase.name for phase in (*settings.teaching, *settings.learning)),
             "long",
             "pairs",
+            "named",
             "tuned",
             "shown",
         ]

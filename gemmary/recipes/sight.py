@@ -33,7 +33,7 @@ from ..train.pictures import Pictures, decoded
 from ..train.sight_task import SightTask
 from ..train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
 from ..train.vocabulary import END_OF_TURN, START_OF_TURN
-from .collage import Tiles, drawn_tiles, truths
+from .collage import Collages, Tiles, drawn_tiles, truths
 from .language import WEIGHTS, Weights
 from .pictures import Drawn, Gallery, fonts
 
@@ -41,6 +41,7 @@ DESCRIBE = (
     "Describe the picture.", "describe this picture", "What does the picture show? Say everything.",
     "Read everything in the picture.", "Tell me all about this picture.",
 )  # fmt: skip
+READ = ("Read the tiles.", "What is on the tiles?", "Name the tiles, row by row.")
 DESCRIBED = 0.5  # share of pictures that are also described as a whole
 
 
@@ -147,6 +148,22 @@ class Pairing:
     looks: tuple[Look, ...] = LOOKS  # those that have begun come equally often
 
 
+NAMED = (("thing", 2), ("thing", 4), ("letters", 2), ("letters", 4), ("sign", 4), ("label", 2))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the decoder learns the names of what the tower sees: collages read aloud, tile after tile.
+
+    Sixteen names for 64 soft tokens: conversations, which have two or three, teach them a tenth as fast.
+    """
+
+    plan: Plan
+    collages: int  # of each kind of tiles
+    tiles: int = 8_000  # of each kind
+    kinds: tuple[tuple[str, int], ...] = NAMED
+
+
 @dataclass(frozen=True)
 class Showing:
     """Conversations about `pictures` pictures, `text_share` of the tokens being conversations without any."""
@@ -180,11 +197,7 @@ class Seeing:
             tower.load_arrays(load_file(path))
             return True
 
-        tiles = {
-            look.kind: drawn_tiles(self.gallery, look.kind, how.tiles, self.vision.image // look.across)
-            for look in how.looks
-            if look.kind
-        }
+        tiles = {look.kind: self._tiles(look.kind, look.across, how.tiles) for look in how.looks if look.kind}
 
         def pairs(step: int) -> Pairs:
             dice = np.random.default_rng((seed, step))
@@ -207,6 +220,23 @@ class Seeing:
             save_file(tower.arrays(), path)
         return done
 
+    def name(self, text: TextModule, tower: TowerModule, how: Naming, stage: str, seed: int) -> bool:
+        """Train both to read collages aloud; False if interrupted."""
+        folder = self.out / stage
+        if taken(text, tower, folder):
+            return True
+        sets = [(self._tiles(kind, across, how.tiles), across) for kind, across in how.kinds]
+        pictures = Collages(sets, how.collages, seed)
+        writer, dice = Talk(self.tokenizer, self.vision), random.Random(f"{seed} collages")
+        order = list(range(len(pictures)))
+        dice.shuffle(order)
+        documents = [
+            writer.document([(dice.choice(READ), f"{', '.join(pictures.names(number))}.")], number, self.row)
+            for number in order
+        ]
+        task = SightTask(text, tower, pack_rows(documents, self.row), pictures, how.plan)
+        return learnt(text, tower, task, how.plan, folder)
+
     def show(
         self,
         text: TextModule,
@@ -222,8 +252,7 @@ class Seeing:
         """
         drawings = self._take(how.pictures)
         folder = self.out / name
-        if (folder / WEIGHTS).exists():
-            take(text, tower, load_file(folder / WEIGHTS))
+        if taken(text, tower, folder):
             return True
         pictures: Pictures = drawings
         eyes: TowerModule | ProjectorModule = tower
@@ -233,10 +262,11 @@ class Seeing:
             eyes = ProjectorModule(tower)
         rows = pack_rows(self._documents(drawings, how, talk), self.row)
         task = SightTask(text, eyes, rows, pictures, how.plan)
-        done = Trainer(task, how.plan, folder).run()
-        if done:
-            save_file(given(text, tower), folder / WEIGHTS)
-        return done
+        return learnt(text, tower, task, how.plan, folder)
+
+    def _tiles(self, kind: str, across: int, number: int) -> Tiles:
+        """`number` tiles of which across x across fill a picture."""
+        return drawn_tiles(self.gallery, kind, number, self.vision.image // across)
 
     def _take(self, count: int) -> Drawings:
         """Pictures that nobody has seen."""
@@ -258,6 +288,21 @@ class Seeing:
                 document = next(talk)
                 spoken += len(document.ids)
                 yield document
+
+
+def taken(text: TextModule, tower: TowerModule, folder: Path) -> bool:
+    """Whether a stage has its result in the folder; then both have it."""
+    if found := (folder / WEIGHTS).exists():
+        take(text, tower, load_file(folder / WEIGHTS))
+    return found
+
+
+def learnt(text: TextModule, tower: TowerModule, task: SightTask, plan: Plan, folder: Path) -> bool:
+    """Train, and leave the result in the folder; False if interrupted."""
+    done = Trainer(task, plan, folder).run()
+    if done:
+        save_file(given(text, tower), folder / WEIGHTS)
+    return done
 
 
 def given(text: TextModule, tower: TowerModule) -> Weights:

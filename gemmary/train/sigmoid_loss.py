@@ -46,8 +46,8 @@ class SigmoidLoss(torch.nn.Module):
         pictures: of no other device's, so a group takes pairs alone. ValueError: sizes do not fit.
         """
         pairs = (len(images), len(texts))
-        if true is None and pairs[0] != pairs[1]:
-            raise ValueError(f"{pairs[0]} pictures and {pairs[1]} texts must be pairs")
+        if true is None and images.shape != texts.shape:
+            raise ValueError(f"pictures {tuple(images.shape)} and texts {tuple(texts.shape)} must be pairs")
         if true is not None and (tuple(true.shape) != pairs or self.group is not None):
             raise ValueError(f"what is true has the shape {tuple(true.shape)}; take {pairs} on one device")
         if self.group is not None:

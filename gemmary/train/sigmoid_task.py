@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 Tensor = torch.Tensor
 Texts = Sequence[Sequence[int]]
 Bools = npt.NDArray[np.bool_]
-TEXTS = 128  # compiled layers want few different shapes, so numbers of texts are multiples of this
 
 
 class Pairs(NamedTuple):
@@ -93,7 +92,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, texts: Texts) -> Tensor:
         """Vectors of texts, of any length. ValueError: a text is empty or too long."""
-        filled = [*texts, *[texts[0]] * (-len(texts) % TEXTS)]
+        room = 1 << (len(texts) - 1).bit_length()  # compiled layers want few different shapes: powers of two
+        filled = [*texts, *[texts[0]] * (room - len(texts))]
         step = text_step(filled, self.longest)
         h = self.decoder(step).unflatten(0, (-1, self.longest))[: len(texts)]
         lengths = torch.tensor([len(text) for text in texts], device=h.device)

@@ -19,6 +19,7 @@ from types import TracebackType
 ROOT = Path(__file__).parents[2]
 FAKE = str(Path(__file__).with_name("fake_chat.py"))
 SECONDS = 20.0
+UNWANTED = ("NO_COLOR", "HF_TOKEN", "COLUMNS", "LINES")  # the last two would hide the terminal's own size
 ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>])")
 
 
@@ -36,7 +37,7 @@ class Terminal:
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / "s"),
         }
-        clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "HF_TOKEN")}
+        clean = {key: value for key, value in os.environ.items() if key not in UNWANTED}
         self._process = subprocess.Popen(
             [sys.executable, *words], stdin=slave, stdout=slave, stderr=slave, cwd=home,
             env=clean | fixed | env, start_new_session=True, preexec_fn=_own_terminal,

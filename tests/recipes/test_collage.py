@@ -1,4 +1,4 @@
-"""Tiles lie where their phrases say; every other step of pictures is whole."""
+"""Tiles lie where their phrases say, and a number is a collage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gemmary.recipes import collage
-from gemmary.recipes.collage import Tiles, drawn_tiles, tinted, truths
+from gemmary.recipes.collage import Collages, Tiles, drawn_tiles, tinted, truths
 from gemmary.recipes.pictures import Gallery
 from tests.recipes.test_sight import skip_without_fonts
 from tests.train import shapes
@@ -64,3 +64,22 @@ def test_several_processes_draw_what_one_does(monkeypatch: pytest.MonkeyPatch) -
     assert alone.pixels.shape == (5, 3, 32, 32)
     np.testing.assert_array_equal(together.pixels, alone.pixels)
     assert together.phrases == alone.phrases
+
+
+def test_collages_are_numbers_too() -> None:
+    tiles = Tiles(
+        np.arange(7 * 48, dtype=np.uint16).astype(np.uint8).reshape(7, 3, 4, 4), [(str(n),) for n in range(7)]
+    )
+    alone = [Collages([(tiles, 2)], 3, 1), Collages([(tiles, 4)], 3, 1)]
+    both = Collages([(tiles, 2), (tiles, 4)], 3, 1)
+    assert len(both) == 6
+    for number in range(6):
+        part, at = alone[number // 3], number % 3
+        wanted, found = part.read(np.array([at], np.int32)), both.read(np.array([number], np.int32))
+        np.testing.assert_array_equal(found, wanted)
+        assert both.names(number) == part.names(at)
+    np.testing.assert_array_equal(
+        both.read(np.array([2, 1], np.int32)), alone[0].read(np.array([2, 1], np.int32))
+    )
+    assert len(both.names(3)) == 16 and both.names(3) != both.names(4)
+    assert alone[0].digest != both.digest

@@ -17,7 +17,7 @@ from gemmary.recipes.language import Phase
 from gemmary.recipes.nano import STUDENT, TAUGHT, Long, Nano, Settings
 from gemmary.recipes.pictures import fonts
 from gemmary.recipes.release import Exam
-from gemmary.recipes.sight import Look, Pairing, Showing
+from gemmary.recipes.sight import Look, Naming, Pairing, Showing
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
 from tests.recipes import toydata
@@ -45,6 +45,7 @@ SETTINGS = Settings(
         replace(SHORT, parts=2), READER, batch=8, size=16, tiles=12,
         looks=(Look("thing", 2, 0), Look("label", 2, 1), Look(None, 1, 2)),
     ),
+    naming=Naming(SHORT, collages=6, tiles=6, kinds=(("thing", 2), ("sign", 2))),
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
@@ -91,7 +92,7 @@ def test_scores_and_card_agree(made: Path) -> None:
         assert values["Q8_0"] == pytest.approx(values["float32"], rel=0.02)
         assert f"{values['Q8_0']:.2f}" in card
     assert {"scene", "word", "receipt"} <= set(scores["pictures"])
-    for name in ("teacher", "all", "some", "long", "pairs", "tuned", "shown"):
+    for name in ("teacher", "all", "some", "long", "pairs", "named", "tuned", "shown"):
         assert f"| {name} |" in card
 
 

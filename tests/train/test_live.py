@@ -142,6 +142,7 @@ def test_ctrl_c_twice_leaves_a_clean_terminal(tmp_path: Path) -> None:
         terminal.type("\x03")
         assert terminal.ended() != 0
         screen = Screen(40).feed(terminal.text)
-    assert screen.cursor and sum(line.startswith("step 1/9,000") for line in screen.text) == 1
+    assert screen.cursor
+    assert sum(line.startswith("step 1/9,000") for line in screen.text) == 1, screen.text
     assert screen.text[-1] == "KeyboardInterrupt"
     assert history.read(tmp_path / "run")[-1].what == "was stopped at once, by Ctrl-C"

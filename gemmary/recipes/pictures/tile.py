@@ -28,6 +28,7 @@ LEXICON = (
     *(word for language in LANGUAGES for word in (*ITEMS[language], *DAYS[language])),
     *CITIES, *NAMES, *SHOPS,
 )  # fmt: skip
+SHORT = [word for word in LEXICON if len(word) <= 4]
 
 
 def thing(held: bool, dice: random.Random) -> Plan:
@@ -56,8 +57,7 @@ def letters(held: bool, dice: random.Random) -> Plan:
 
 def sign(held: bool, dice: random.Random) -> Plan:
     """At most four characters, for a sixteenth of a picture."""
-    short = [word for word in LEXICON if len(word) <= 4]
-    text = dice.choice(short) if dice.random() < 0.3 else _characters(dice.randint(2, 4), dice)
+    text = dice.choice(SHORT) if dice.random() < 0.3 else _characters(dice.randint(2, 4), dice)
     return _written(text, 0.25, held, dice)
 
 
@@ -78,7 +78,7 @@ def _written(text: str, least: float, held: bool, dice: random.Random) -> Plan:
     """`least`: the height of capitals, where the text is short enough, as a share of the tile."""
     plain = text.casefold()
     spelt = [f"{place} {sign}" for place, sign in enumerate(plain[:SPELT], 1)]
-    phrases = tuple(dict.fromkeys((plain, *spelt, f"last {plain[-1]}", f"{len(plain)} characters")))
+    phrases = tuple(dict.fromkeys((text, plain, *spelt, f"last {plain[-1]}", f"{len(plain)} characters")))
     return Plan(f'"{text}".', (), lambda topic: None, _painter(Row((text,)), least, held), phrases)
 
 
