@@ -94,6 +94,7 @@ class Trainer:
         self.average = Average(task.module, plan.ema)
         self.guard = SpikeGuard(plan.spikes)
         self.step = 0
+        self.saved = -1  # the step of the newest checkpoint
         self.skipped = 0
         self.note: dict[str, Any] = {}  # of what happened between two steps, for the next line of the log
         self.identity = {"plan": _lasting(plan), **task.identity}
@@ -118,7 +119,7 @@ class Trainer:
                         self._go_on(writer, journal, interrupt)
                     except DivergedError as trouble:
                         journal.back(*self._step_back(writer, trouble))
-            if self.step % self.plan.checkpoint_every:
+            if self.step != self.saved:
                 self._save(writer)
         return self.step >= self.plan.steps
 
@@ -208,6 +209,7 @@ class Trainer:
         state = {"skipped": self.skipped, **self.guard.state(), **self.identity}
         tensors = snapshot.take(self.task.module, self.optimizers, self.average)
         writer.save(checkpoint.Checkpoint(self.step, tensors, state))
+        self.saved = self.step
 
     def _resume(self, writer: Writer | ShardedWriter) -> None:
         found = self._load()
@@ -227,7 +229,8 @@ class Trainer:
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
         snapshot.restore(self.task.module, self.optimizers, self.average, found.tensors)
-        self.step, self.skipped = found.step, found.state["skipped"]
+        self.step = self.saved = found.step
+        self.skipped = found.state["skipped"]
 
 
 def _gradients(task: Task, plan: Plan, company: Company) -> Gradients:

@@ -6,7 +6,6 @@ the same folder goes on wherever it was cut; training goes on bit for bit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from ..inputs.tokenizer import Tokenizer
 from .company import Company, torchrun
 from .data.rows import PackedShards
 from .export import check_save, export
+from .log import read
 from .loop import Trainer
 from .runcost import Cost, run_cost, steps_of
 from .rundata import check_folder, data_files, opened, packed_rows, run_data
@@ -194,7 +194,7 @@ def _first(company: Company) -> Iterator[None]:
 
 def _trained(log: Path) -> str:
     """ "300 steps, 1,228,800 tokens, loss 3.456"."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    records = read(log).records
     recent = [record["loss"] for record in records[-RECENT:]]
     tokens = sum(record["tokens"] for record in records)
     loss = sum(recent) / max(1, len(recent))

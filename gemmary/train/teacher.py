@@ -54,7 +54,8 @@ class OnlineTeacher:
         """Row after row, so that a token's target has the same bits whichever rows are beside it."""
         found = [self._of_row(rows.take(slice(row, row + 1))) for row in range(len(rows))]
         ids, amounts = (torch.cat(column) for column in zip(*found, strict=True))
-        width = int((amounts > 0).any(0).sum())  # columns that somebody uses come first
+        used = (amounts > 0).any(0).nonzero()  # ids ascend, so what nobody uses may stand in between
+        width = int(used[-1]) + 1 if len(used) else 0
         return Sampled(ids[:, :width], amounts[:, :width])
 
     def _of_row(self, row: Rows) -> Sampled:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from gemmary.errors import GemmaryError
-from gemmary.train import tensor_files
+from gemmary.train import history, tensor_files
 from gemmary.train.checkpoint import load_latest
 from gemmary.train.loop import DivergedError, Trainer
 from gemmary.train.loss import mean_loss
@@ -31,16 +31,14 @@ from tests.train import toys
 from tests.train.toys import log
 
 ROOT = Path(__file__).parents[2]
-STEPS = 24
 PROGRAM = """
 import sys, pathlib
 from gemmary.train.spike import Spikes
 from tests.train import toys
 toys.trainer(pathlib.Path(sys.argv[1]), **eval(sys.argv[2])).run()
 """
-PLAIN = {"steps": STEPS}
 # nearly every loss that rises is a spike
-EVERYTHING = {"steps": STEPS, "ema": 0.99, "background": True, "recompute": True,
+EVERYTHING = {"ema": 0.99, "background": True, "recompute": True,
               "spikes": Spikes(window=3, limit=0.01, back=2, times=1000)}  # fmt: skip
 
 
@@ -60,18 +58,31 @@ def run_process(folder: Path, how: dict[str, Any]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
-def killed_runs(folder: Path, kills: int, seed: int, how: dict[str, Any]) -> None:
-    """Start the run, kill it at a random step `kills` times, then let it end."""
+def killed_runs(folder: Path, kills: int, seed: int, how: dict[str, Any], last: float) -> list[int]:
+    """Start the run and kill it at a random time, `kills` times; then let it end. How far each one came.
+
+    `last`: the seconds that all of it takes. The runs that are killed have a third of them, on average.
+    """
     dice = np.random.default_rng(seed)
-    for _ in range(kills):
+    came = []
+    for start in range(kills):
         process = run_process(folder, how)
-        target = int(dice.integers(1, STEPS))
         deadline = time.monotonic() + 60
-        while process.poll() is None and _lines(folder) < target and time.monotonic() < deadline:
+        while len(history.read(folder)) <= start + _steps_back(folder) and time.monotonic() < deadline:
             time.sleep(0.002)
+        time.sleep(dice.uniform(0, 0.6 * last / kills))
+        assert process.poll() is None, "the run ended before it was killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert run_process(folder, how).wait(timeout=100) == 0
+        came.append(_lines(folder))
+        print(f"kill {start + 1} after step {came[-1]}")
+    assert run_process(folder, how).wait(timeout=300) == 0
+    return came
+
+
+def _steps_back(folder: Path) -> int:
+    """Events that are no start of a process."""
+    return sum("went back" in event.what for event in history.read(folder))
 
 
 def _lines(folder: Path) -> int:
@@ -79,11 +90,16 @@ def _lines(folder: Path) -> int:
     return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
 
 
-def check_kills(folder: Path, kills: int, seed: int = 0, how: dict[str, Any] = PLAIN) -> None:
+def check_kills(folder: Path, kills: int, steps: int, **settings: Any) -> None:
+    how = {"steps": steps, **settings}
     whole = toys.trainer(folder / "whole", **how)
     assert whole.run()
-    killed_runs(folder / "cut", kills, seed, how)
-    assert log(folder / "cut") == log(folder / "whole")
+    seconds = sum(record["seconds"] for record in toys.records(folder / "whole"))
+    came = killed_runs(folder / "cut", kills, seed=kills, how=how, last=seconds)
+    assert len(set(came)) > kills // 2  # most of them in the midst of it
+    found = log(folder / "cut")
+    assert found == log(folder / "whole")
+    print(f"{len(found)} losses and norms are those of a run that was never cut; the last is {found[-1][1]}")
     assert toys.notes(folder / "cut") == toys.notes(folder / "whole")
     again = toys.trainer(folder / "cut", **how)
     again.run()
@@ -92,20 +108,29 @@ def check_kills(folder: Path, kills: int, seed: int = 0, how: dict[str, Any] = P
 
 
 def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
-    check_kills(tmp_path, kills=1)
+    check_kills(tmp_path, kills=1, steps=50)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_twenty_kills(tmp_path: Path) -> None:
-    check_kills(tmp_path, kills=20, seed=1)
+    check_kills(tmp_path, kills=20, steps=500)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_twenty_kills_of_a_run_that_steps_back_and_writes_beside_itself(tmp_path: Path) -> None:
-    check_kills(tmp_path, kills=20, seed=2, how=EVERYTHING)
+    check_kills(tmp_path, kills=20, steps=300, **EVERYTHING)
     assert toys.notes(tmp_path / "whole")
+
+
+def test_a_run_that_is_done_writes_nothing(tmp_path: Path) -> None:
+    assert toys.trainer(tmp_path, 3).run()
+    kept = next(tmp_path.glob("step-*"))
+    before = kept.stat().st_ino
+    again = toys.trainer(tmp_path, 3)
+    assert again.run() and again.step == 3
+    assert [path.stat().st_ino for path in tmp_path.glob("step-*")] == [before]
 
 
 def go_on_after_a_full_disk(folder: Path, full: Callable[[Trainer], AbstractContextManager[None]]) -> None:

@@ -69,6 +69,15 @@ def test_targets_from_disk_are_those_online_in_any_order(written: dict[str, Path
     assert disk.vocabulary == toys.TOY.vocab
 
 
+def test_a_teacher_who_is_sure_gives_all_of_its_mass() -> None:
+    """Without replacement ids come in their order, most of them with no probability at all."""
+    sure = teacher(Distillation(draws=toys.TOY.vocab))
+    sure.model.table.weight.mul_(1e3)
+    found = sure.sampled(DATA.take(slice(0, 1)))
+    assert (found.amounts > 0).sum(-1).max() < toys.TOY.vocab
+    torch.testing.assert_close(found.amounts.sum(-1), torch.ones(len(found.amounts)))
+
+
 def taught(plan: Plan, folder: Path, by: Teacher) -> Trainer:
     return Trainer(TextTask(toys.model(), DATA, plan, by), plan, folder)
 

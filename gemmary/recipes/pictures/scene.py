@@ -73,7 +73,7 @@ class Scene:
         named = [noun.name for noun in counts]
         counted = [noun.counted(many, "en") for noun, many in counts.items()]
         places = [f"{found.name} {side}" for side in SIDES if (found := self.outermost(side))]
-        total = f"{TABLE['numbers']['en'][len(self.things) - 1]} things"
+        total = f"{TABLE['numbers']['en'][len(self.things) - 1]} thing{'s' * (len(self.things) > 1)}"
         return (*named, *counted, *places, total, f"{' and '.join(sorted(self.colours))} background")
 
     def paint(self, dice: random.Random) -> Image.Image:

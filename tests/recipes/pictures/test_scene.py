@@ -82,6 +82,10 @@ def test_phrases_are_what_is_true_and_nothing_else() -> None:
         for side in scene.SIDES:
             there = [phrase for phrase in plan.phrases if phrase.endswith(f" {side}")]
             assert there == [f"{plan.fact((side,))} {side}"] * (plan.fact((side,)) is not None)
+        totals = ("one thing", "two things", "three things", "four things", "five things", "six things")
+        assert [phrase for phrase in plan.phrases if phrase in totals] == [
+            totals[int(plan.fact(("total",)) or 0) - 1]
+        ]
 
 
 def test_the_outermost_thing_is_asked_for() -> None:
