@@ -3,8 +3,8 @@
     python -m gemmary.recipes.nano --data ../shared/data --out runs/nano
 
 Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
-true of which picture; tower and decoder together, first on names and then on conversations; the tower frozen,
-and the decoder on; the files; an exam; the model card. Every stage leaves its result in the folder and is
+true of which picture; tower and decoder together, on names, then on words, then on conversations; the tower
+frozen, and the decoder on; the files; an exam; the card. Every stage leaves its result in the folder and is
 skipped where that is already there; training goes on from its last checkpoint.
 """
 
@@ -32,7 +32,7 @@ from .language import WEIGHTS, Language, Phase
 from .long import books, lengthened, train_long
 from .pictures import Gallery
 from .release import SCORES, Exam, Release
-from .sight import Naming, Pairing, Seeing, Showing
+from .sight import SPELLED, Naming, Pairing, Seeing, Showing
 
 EYES = VisionConfig(width=192, layers=6, heads=3, ffn=768, image=128, patch=16, tokens=64)
 STUDENT = replace(NANO, vocab=12_288, vision=None)
@@ -50,7 +50,7 @@ DECAY = Plan(steps=700, learning=Learning(warmup=20, cooldown=700), distill=TAUG
 GENTLE = Learning(peak=6e-4, warmup=5, cooldown=30)
 PAIRED = Learning(peak=2e-3, warmup=40, cooldown=700)
 TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
-SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=400)
+SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=600)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Long:
 LONG = Long(Plan(steps=30, rows=1, parts=2, learning=GENTLE))
 PAIRS = Pairing(Plan(steps=2400, rows=32, parts=2, learning=PAIRED), READER)
 NAMING = Naming(Plan(steps=1000, learning=TUNED), collages=7_000)
-TUNING = Showing(Plan(steps=600, learning=TUNED), pictures=12_000)
-SHOWING = Showing(Plan(steps=400, learning=SHOWN), pictures=6_500, text_share=0.5)
+SPELLING = Naming(Plan(steps=800, learning=TUNED), collages=7_000, tiles=20_000, kinds=SPELLED)
+TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=12_000)
+SHOWING = Showing(Plan(steps=700, learning=SHOWN), pictures=13_000, text_share=0.5)
 EXAM = Exam()
 
 
@@ -87,6 +88,7 @@ class Settings:
     long: Long = LONG
     pairing: Pairing = PAIRS
     naming: Naming = NAMING
+    spelling: Naming = SPELLING
     tuning: Showing = TUNING
     showing: Showing = SHOWING
     held_pages: int = 80
@@ -145,6 +147,7 @@ class Nano:
         return (
             seeing.pair(self.tower, settings.pairing, "pairs", settings.seed)
             and seeing.name(text, self.tower, settings.naming, "named", settings.seed)
+            and seeing.name(text, self.tower, settings.spelling, "spelled", settings.seed)
             and seeing.show(text, self.tower, settings.tuning, talk, "tuned", frozen=False)
             and seeing.show(text, self.tower, settings.showing, talk, "shown", frozen=True)
         )
@@ -166,6 +169,7 @@ class Nano:
             "long",
             "pairs",
             "named",
+            "spelled",
             "tuned",
             "shown",
         ]

@@ -149,6 +149,7 @@ class Pairing:
 
 
 NAMED = (("thing", 2), ("thing", 4), ("letters", 2), ("letters", 4), ("sign", 4), ("label", 2))
+SPELLED = (("thing", 4), ("letters", 4), ("sign", 2), ("sign", 4), ("label", 1), ("label", 2))
 
 
 @dataclass(frozen=True)

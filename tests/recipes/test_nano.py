@@ -46,6 +46,7 @@ SETTINGS = Settings(
         looks=(Look("thing", 2, 0), Look("label", 2, 1), Look(None, 1, 2)),
     ),
     naming=Naming(SHORT, collages=6, tiles=6, kinds=(("thing", 2), ("sign", 2))),
+    spelling=Naming(SHORT, collages=6, tiles=6, kinds=(("label", 1),)),
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
@@ -92,7 +93,7 @@ def test_scores_and_card_agree(made: Path) -> None:
         assert values["Q8_0"] == pytest.approx(values["float32"], rel=0.02)
         assert f"{values['Q8_0']:.2f}" in card
     assert {"scene", "word", "receipt"} <= set(scores["pictures"])
-    for name in ("teacher", "all", "some", "long", "pairs", "named", "tuned", "shown"):
+    for name in ("teacher", "all", "some", "long", "pairs", "named", "spelled", "tuned", "shown"):
         assert f"| {name} |" in card
 
 
