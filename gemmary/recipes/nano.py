@@ -66,7 +66,7 @@ class Long:
 LONG = Long(Plan(steps=30, rows=1, parts=2, learning=GENTLE))
 PAIRS = Pairing(Plan(steps=2400, rows=32, parts=2, learning=PAIRED), READER)
 NAMING = Naming(Plan(steps=1000, learning=TUNED), collages=7_000)
-SPELLING = Naming(Plan(steps=800, learning=TUNED), collages=7_000, tiles=20_000, kinds=SPELLED)
+SPELLING = Naming(Plan(steps=1400, learning=TUNED), collages=7_000, tiles=20_000, kinds=SPELLED)
 TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=12_000)
 SHOWING = Showing(Plan(steps=700, learning=SHOWN), pictures=13_000, text_share=0.5)
 EXAM = Exam()
