@@ -141,15 +141,19 @@ class Nano:
 
     def see(self, text: TextModule) -> bool:
         """Eyes: phrases; names of tiles; answers with the tower learning too, then with the tower frozen."""
-        settings, talk = self.settings, self._talk()
+        settings = self.settings
         seeing = Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
         self.tower = seeing.tower(settings.seed)
+
+        def show(stage: str, how: Showing, frozen: bool) -> bool:
+            return seeing.show(text, self.tower, how, self._talk(stage), stage, frozen)
+
         return (
             seeing.pair(self.tower, settings.pairing, "pairs", settings.seed)
             and seeing.name(text, self.tower, settings.naming, "named", settings.seed)
             and seeing.name(text, self.tower, settings.spelling, "spelled", settings.seed)
-            and seeing.show(text, self.tower, settings.tuning, talk, "tuned", frozen=False)
-            and seeing.show(text, self.tower, settings.showing, talk, "shown", frozen=True)
+            and show("tuned", settings.tuning, frozen=False)
+            and show("shown", settings.showing, frozen=True)
         )
 
     def release(self, text: TextModule) -> None:
@@ -174,9 +178,12 @@ class Nano:
             "shown",
         ]
 
-    def _talk(self) -> Iterator[Document]:
-        """Conversations without pictures, without end, so that what was learnt before is not forgotten."""
-        endless = Part("beside pictures", 10**12, 0.03, FOCUS)
+    def _talk(self, stage: str) -> Iterator[Document]:
+        """Conversations without pictures, without end, so that what was learnt before is not forgotten.
+
+        Each stage has its own: one that went on behind another's would begin elsewhere after a restart.
+        """
+        endless = Part(f"beside pictures, {stage}", 10**12, 0.03, FOCUS)
         return self.corpus.documents(self.tokenizer, endless, self.settings.row)
 
 
