@@ -108,7 +108,8 @@ def test_who_goes_while_the_prompt_is_made_is_never_begun(
 
 def test_comments_while_nothing_comes(bundled: gemmary.Model) -> None:
     with running(bundled, keep_alive=0.05) as url:
-        bundled._thread.later(lambda: time.sleep(0.5))  # a long prompt of somebody else
+        lines, heard = list[str](), threading.Event()
+        bundled._thread.later(lambda: heard.wait(20))  # a long prompt of somebody else
         body = {
             "messages": ASK,
             "max_tokens": 2,
@@ -116,17 +117,20 @@ def test_comments_while_nothing_comes(bundled: gemmary.Model) -> None:
             "return_progress": True,
             "cache_salt": "new",
         }
-        lines = httpx.post(f"{url}{PATH}", json=body, timeout=60).text.split("\n\n")
+        with httpx.stream("POST", f"{url}{PATH}", json=body, timeout=60) as answer:
+            for line in filter(None, answer.iter_lines()):
+                lines.append(line)
+                if sum(told.startswith(":") for told in lines) == 3:
+                    heard.set()
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
         bundled._thread.later(lambda: time.sleep(0.2))
         stream = client.chat.completions.create(model="test", messages=ASK, max_tokens=2, stream=True)  # type: ignore[arg-type]  # fmt: skip
         assert any(chunk.choices[0].finish_reason for chunk in stream)
-    comments = [line for line in lines if line.startswith(":")]
-    assert len(comments) >= 3
+    assert heard.is_set()
     told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     (progress, *_) = [chunk["prompt_progress"] for chunk in told if "prompt_progress" in chunk]
     assert 0 < progress["processed"] <= progress["total"]
-    assert lines[-2] == "data: [DONE]"
+    assert lines[-1] == "data: [DONE]"
 
 
 @pytest.mark.parametrize(
