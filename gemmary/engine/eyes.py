@@ -106,8 +106,8 @@ class Eyes:
                 self._numbers.popitem(last=False)
             return self._numbers[key]
 
-    def ready(self, numbers: Ids[int], pixels: Pixels) -> bool:
-        """Whether the features of these pictures are there. If not, a layer is computed: ask again.
+    def ready(self, numbers: Ids[int], pixels: Pixels, look: bool = True) -> bool:
+        """Whether the features of these pictures are there; else ask again: with `look` a layer is computed.
 
         `pixels` are all pictures of a request. Their features stay until it lets go of them.
         """
@@ -121,6 +121,8 @@ class Eyes:
         for number in missing:
             if number in self._faults:
                 raise self._faults.pop(number)
+        if not look:
+            return False
         if self._running is None:
             self._running = missing[0], encoding(self._tower, pixels[missing[0]][None])
             self._layers = -1  # the first stop is in front of the first layer

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
@@ -158,7 +158,7 @@ async def add_picture(request: Request, id: Place) -> dict[str, str]:
         if len(data) > MOST_PICTURE:
             raise HistoryError("the picture is too large: make it smaller", 413)
     kind = exporting.kind_of(bytes(data))
-    name = await asyncio.to_thread(history.add_picture, owner_of(request), id, kind, bytes(data))
+    name = await run_in_threadpool(history.add_picture, owner_of(request), id, kind, bytes(data))
     return {"id": name}
 
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import h11
 
@@ -28,6 +31,8 @@ REFUSED = "the picture's URL is refused: it must be http or https, of a public h
 FAILED = "the picture could not be fetched from its URL"
 SECONDS = 5.0
 HEADER_BYTES = 16 << 10
+# A name server that does not answer holds a thread for longer than a fetch may take: one of these only.
+NAMES = ThreadPoolExecutor(4, "gemmary-names")
 URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<target>/[!$-;=?-Z_a-z~%]*)?(?:\?(?P<query>[!$-;=?-Z_a-z~%]*))?(?:#[!$-;=?-Z_a-z~%]*)?",
@@ -101,7 +106,8 @@ def public(text: str) -> bool:
 
 async def resolved(host: str, port: int) -> Sequence[str]:
     """The addresses of a host, as the system knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)  # SOCK_STREAM
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(NAMES, ask)
     return [str(entry[4][0]) for entry in found]
 
 
