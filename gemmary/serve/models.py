@@ -6,7 +6,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -50,7 +51,7 @@ class Source:
 
 @dataclass(eq=False)
 class Place:
-    """A model of the server, loaded or not. requests: those that need it now."""
+    """A model of the server, loaded or not. requests: those that need it now. task: loads it."""
 
     name: str
     source: Source | None
@@ -59,7 +60,12 @@ class Place:
     since: float = field(default_factory=time.time)
     used: float = field(default_factory=time.monotonic)
     requests: int = 0
-    loading: bool = False
+    task: asyncio.Task[Model] | None = None
+
+    @property
+    def loading(self) -> bool:
+        """Whether it is being loaded, or waits for that."""
+        return self.task is not None
 
     @property
     def busy(self) -> bool:
@@ -76,6 +82,17 @@ class Place:
         """A request needs it no longer."""
         self.requests -= 1
         self.used = time.monotonic()
+
+    def begin(self, work: Coroutine[Any, Any, Model]) -> asyncio.Task[Model]:
+        """Load it by `work`, which belongs to no request."""
+        self.task = asyncio.create_task(work, context=Context())
+        self.task.add_done_callback(self._ended)
+        return self.task
+
+    def _ended(self, task: asyncio.Task[Model]) -> None:
+        if not task.cancelled():  # one that ended with its loop has a thread that loads on
+            task.exception()  # seen: those who asked may have left
+            self.task = None
 
 
 class Models:
@@ -124,11 +141,14 @@ class Models:
         UnknownModelError; UnavailableError where it cannot be loaded now.
         """
         place = self._place(name)
-        model = place.model if place.model is not None else await self._loaded(place)
-        place.used = time.monotonic()
-        if (account := current()) is not None:
+        if (account := current()) is not None:  # at once: nobody may unload it before the request goes on
             place.take()
             account.hold(place.name, place.give_back)
+        if place.model is not None:
+            model = place.model
+        else:  # a client that leaves must not take the loading along: its thread could not be stopped
+            model = await asyncio.shield(place.task or place.begin(self._loaded(place)))
+        place.used = time.monotonic()
         return model
 
     async def unload(self, name: str) -> None:
@@ -164,13 +184,7 @@ class Models:
 
     async def _loaded(self, place: Place) -> Model:
         async with self._lock:
-            if place.model is not None:
-                return place.model
-            place.loading = True
-            try:
-                return await self._load(place)
-            finally:
-                place.loading = False
+            return await self._load(place)
 
     async def _load(self, place: Place) -> Model:
         if place.source is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,50 @@ def test_who_answers_stays(library: Library) -> None:
         assert (await answering).status_code == 200
         assert (await http.post(CHAT, json=body("b"))).status_code == 200
         assert loaded(await http.get("/models")) == {"b"}
+
+    run(models, ask)
+
+
+def test_clients_that_leave_do_not_take_the_loading_along(library: Library) -> None:
+    """Patience of 50 ms, a load that takes longer: it is one load, and who comes later finds the model."""
+    go_on, source = threading.Event(), library.source("a")
+
+    def slow() -> gemmary.Model:
+        library.loads.append("begun")
+        go_on.wait(60)
+        return source.load()
+
+    models = Models(sources={"a": Source(slow, source.estimate), "b": library.source("b")}, default="a")
+
+    async def ask(http: Any) -> None:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(http.post(CHAT, json=body("a")), 0.05)
+        assert models.loading, "an engine that waits meanwhile does not hang"
+        assert (await http.get("/models")).json()["data"][0]["status"] == {"value": "loading"}
+        other = asyncio.ensure_future(http.post(CHAT, json=body("b")))
+        await asyncio.sleep(0.05)
+        assert library.loads == ["begun"], "one at a time"
+        go_on.set()
+        assert (await http.post(CHAT, json=body("a"))).status_code == 200
+        assert (await other).status_code == 200
+        assert library.loads == ["begun", "a", "b"] and not models.loading
+        assert (await http.post("/models/unload", json={"model": "a"})).status_code == 200, "nobody holds it"
+
+    try:
+        run(models, ask)
+    finally:
+        go_on.set()
+
+
+def test_who_waits_for_a_model_gets_it_before_it_is_unloaded(library: Library) -> None:
+    """Room for one: each waits for its turn, and none is answered by a model that is closed."""
+    models = Models(sources=sources(library, "a", "b"), memory=SIZE.total + 1)
+
+    async def ask(http: Any) -> None:
+        answers = await asyncio.gather(*(http.post(CHAT, json=body(name)) for name in ("a", "b", "a")))
+        assert [answer.status_code for answer in answers] == [200, 503, 200]
+        assert library.loads == ["a"]
 
     run(models, ask)
 
