@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from ..engine.memory import Estimate
+from ..engine.memory import Estimate, machine_memory
 from ..engine.model import Model
 from ..errors import GemmaryError
+from ..model.pages import Pages
 from .accounts import current
 from .presence import report
 from .warming import warm
@@ -43,9 +44,12 @@ class BusyError(GemmaryError):
 
 @dataclass(frozen=True)
 class Source:
-    """A model that can be loaded. Both functions take their time and run in a thread of their own."""
+    """A model that can be loaded. Both functions take their time and run in a thread of their own.
 
-    load: Callable[[], Model]
+    load: is told how many bytes it may take. estimate: the least that it needs.
+    """
+
+    load: Callable[[int], Model]
     estimate: Callable[[], Estimate]
 
 
@@ -103,15 +107,15 @@ class Models:
         models: Mapping[str, Model] | None = None,
         default: str | None = None,
         sources: Mapping[str, Source] | None = None,
-        memory: float | None = None,
+        memory: int | None = None,
     ) -> None:
         """`models`: those that are loaded already, with `streams`. `default`: who answers where no model is
-        named; None: the first. `memory`: bytes that loaded models may take; None: no limit but the machine's.
+        named; None: the first. `memory`: bytes that loaded models may take; None: the machine's.
         """
         loaded = {name: Place(name, None, model) for name, model in (models or {}).items()}
         waiting = {name: Place(name, source) for name, source in (sources or {}).items()}
         self._places = {**loaded, **waiting}
-        self._memory = memory
+        self._memory = machine_memory() if memory is None else memory
         self._lock = asyncio.Lock()
         self.default = default if default is not None else next(iter(self._places))
         self._place(self.default)
@@ -190,9 +194,9 @@ class Models:
         if place.source is None:
             raise UnavailableError("this model was unloaded")
         try:
-            place.size = await in_thread(place.source.estimate)
-            await self._make_room(place, place.size)
-            place.model = model = await in_thread(partial(_warmed, place.source, place.name))
+            size = await in_thread(place.source.estimate)
+            left = await self._make_room(size)
+            place.model = model = await in_thread(partial(_warmed, place.source, place.name, left))
         except UnavailableError:
             raise
         except Exception as fault:
@@ -200,13 +204,12 @@ class Models:
             raise UnavailableError(
                 "this model could not be loaded: the log of the server says why"
             ) from fault
+        place.size = size if model.scheduler is None else _taken(size, model.scheduler.pages)
         place.since = time.time()
         return model
 
-    async def _make_room(self, place: Place, size: Estimate) -> None:
-        """Unload who was idle longest, until `size` fits."""
-        if self._memory is None:
-            return
+    async def _make_room(self, size: Estimate) -> int:
+        """Unload who was idle longest, until `size` fits; the bytes that are left then."""
         while (held := self._held()) and held + size.total > self._memory:
             idle = [other for other in self._places.values() if _can_go(other)]
             if not idle:
@@ -214,6 +217,7 @@ class Models:
                     "other models answer and take the memory: ask again when they have ended"
                 )
             await self._drop(min(idle, key=lambda other: other.used))
+        return self._memory - held
 
     def _held(self) -> int:
         """Bytes that loaded models take."""
@@ -226,9 +230,14 @@ class Models:
             log.info("unloaded", extra={"model": place.name})
 
 
-def _warmed(source: Source, name: str) -> Model:
+def _taken(size: Estimate, pages: Pages) -> Estimate:
+    """What a loaded model takes: all of its pages, though those that were never used take nothing yet."""
+    return replace(size, pages=pages.bytes_total)
+
+
+def _warmed(source: Source, name: str, memory: int) -> Model:
     started = time.monotonic()
-    model = source.load()
+    model = source.load(memory)
     log.info("loaded", extra={"model": name, "seconds": round(time.monotonic() - started, 2)})
     warm(model, name)
     return model
