@@ -50,7 +50,7 @@ DECAY = Plan(steps=700, learning=Learning(warmup=20, cooldown=700), distill=TAUG
 GENTLE = Learning(peak=6e-4, warmup=5, cooldown=30)
 PAIRED = Learning(peak=2e-3, warmup=40, cooldown=700)
 TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
-SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=600)
+SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=1000)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ PAIRS = Pairing(Plan(steps=2400, rows=32, parts=2, learning=PAIRED), READER)
 NAMING = Naming(Plan(steps=1000, learning=TUNED), collages=7_000)
 SPELLING = Naming(Plan(steps=1400, learning=TUNED), collages=7_000, tiles=20_000, kinds=SPELLED)
 TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=12_000)
-SHOWING = Showing(Plan(steps=700, learning=SHOWN), pictures=13_000, text_share=0.5)
+SHOWING = Showing(Plan(steps=1300, learning=SHOWN), pictures=14_000, text_share=0.6)
 EXAM = Exam()
 
 
