@@ -9,19 +9,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ...config import VisionConfig
 from ...inputs.views import look
-from ...model.vision_modules import TowerModule
-from ...ops.trainable import Trainable
-from ...train.initial import initialise_sigmoid, initialise_tower
 from ...train.loop import Plan, Trainer
 from ...train.optimizer import Learning
 from ...train.pictures import Pixels
-from ...train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
+from ...train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask
 from ...train.zeroshot import probabilities
+from ..network import new_pairing, new_tower
 from ..pictures.gallery import Gallery
+from ..results import leave_arrays
 from .figure import Figure, Point, Series, evenly
 from .lab import Lab, toy
 from .study import Findings, Points, Runs, Study, table
@@ -88,7 +87,7 @@ class Eyes:
             drawn = [np.asarray(gallery.draw(n, kind).picture) for n in range(count)]
             squares = {str(side): np.stack([_square(picture, side) for picture in drawn]) for side in SIDES}
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(squares, path)
+            leave_arrays(path, squares)
         arrays = load_file(path)
         pixels = {side: arrays[str(side)] for side in SIDES}
         captions = [gallery.draw(n, kind).caption for n in range(count)]
@@ -103,10 +102,8 @@ class Eyes:
     def tower(self, side: int, seed: int) -> SigmoidModel:
         """Trained on pictures of `side` pixels; made once, whichever study asks for it."""
         config = replace(self.eyes, image=side)
-        tower = TowerModule(config, config.width, Trainable(config.patches, (None,)))
-        initialise_tower(tower, seed)
-        model = SigmoidModel(tower, TextEncoder(self.reader, LONGEST, 64), bias=-math.log(2 * self.half))
-        initialise_sigmoid(model, seed)
+        tower = new_tower(config, config.width, seed)
+        model = new_pairing(tower, self.reader, LONGEST, 64, -math.log(2 * self.half), seed)
         plan = Plan(
             steps=self.steps, parts=1, workers=1, low=False, fuse=False, checkpoint_every=50, keep=1,
             seed=seed, learning=Learning(peak=4e-3, warmup=10, cooldown=self.steps // 2),
