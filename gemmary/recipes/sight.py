@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from ..inputs.turns import chat_prompt
 from ..model.modules import TextModule
 from ..model.vision_modules import ProjectorModule, TowerModule
 from ..ops.contract import Ints
+from ..train.data.shards import vocabulary_digest
 from ..train.feature_cache import CachedFeatures, write_features
 from ..train.loop import Plan, Trainer
 from ..train.packing import Document, pack_rows
@@ -147,6 +148,12 @@ class Pairing:
     tiles: int = 24_000  # of each kind, for collages
     looks: tuple[Look, ...] = LOOKS  # those that have begun come equally often
 
+    def digest(self, drawings: Drawings, tokenizer: Tokenizer, seed: int) -> str:
+        """Of all that decides what a step shows and asks. Plan and reader are checked by themselves."""
+        own = {name: value for name, value in asdict(self).items() if name not in ("plan", "reader")}
+        what = [own, drawings.digest, vocabulary_digest(tokenizer), seed]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
 
 NAMED = (("thing", 2), ("thing", 4), ("letters", 2), ("letters", 4), ("sign", 4), ("label", 2))
 
@@ -208,7 +215,8 @@ class Seeing:
             return Pairs(shown.pixels, texts, truths(shown.phrases, chosen), across)
 
         model = new_pairing(tower, how.reader, how.longest, how.size, how.bias, seed)
-        done = Trainer(SigmoidTask(model, pairs, drawings.digest, how.plan), how.plan, path.parent).run()
+        digest = how.digest(drawings, self.tokenizer, seed)
+        done = Trainer(SigmoidTask(model, pairs, digest, how.plan), how.plan, path.parent).run()
         if done:
             leave_arrays(path, tower.arrays())
         return done
