@@ -158,8 +158,8 @@ class Nano:
         arrays = text.arrays()
         release.export(arrays, self.tower.arrays())
         release.examine(arrays, Gallery(self.settings.seed, held=True), self.settings.exam)
-        logs = {name: self.out / name / "log.jsonl" for name in self._stages()}
-        page = card(text.config, self.out / SCORES, logs)
+        folders = {name: self.out / name for name in self._stages()}
+        page = card(text.config, self.out / SCORES, folders)
         leave_text(self.out / "README.md", page)
 
     def _stages(self) -> list[str]:
