@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ..config import NANO, Config, VisionConfig
-from ..errors import GemmaryError
 from ..model.modules import TextModule
 from ..train.loop import Plan
 from ..train.optimizer import Learning
@@ -30,8 +29,10 @@ from .conversation import FOCUS, Mixture
 from .corpus import HELD_BOOKS, Corpus, Part
 from .language import WEIGHTS, Language, Phase
 from .long import books, lengthened, train_long
+from .network import decoder, new_tower
 from .pictures import Gallery
 from .release import SCORES, Exam, Release
+from .results import in_a_sentence, leave_arrays, leave_text
 from .sight import SPELLED, Naming, Pairing, Seeing, Showing
 
 EYES = VisionConfig(width=192, layers=6, heads=3, ffn=768, image=128, patch=16, tokens=64)
@@ -134,16 +135,14 @@ class Nano:
             longer = train_long(config, text.arrays(), rows, how.plan, path.parent)
             if longer is None:
                 return None
-            save_file(longer.arrays(), path)
-        found = TextModule(replace(config, vision=self.settings.eyes), self.language.ops(config))
-        found.load_arrays(load_file(path))
-        return found
+            leave_arrays(path, longer.arrays())
+        return decoder(replace(config, vision=self.settings.eyes), load_file(path), self.settings.row)
 
     def see(self, text: TextModule) -> bool:
         """Eyes: phrases; names of tiles; answers with the tower learning too, then with the tower frozen."""
         settings = self.settings
         seeing = Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
-        self.tower = seeing.tower(settings.seed)
+        self.tower = new_tower(settings.eyes, text.config.width, settings.seed)
 
         def show(stage: str, how: Showing, frozen: bool) -> bool:
             return seeing.show(text, self.tower, how, self._talk(stage), stage, frozen)
@@ -162,9 +161,9 @@ class Nano:
         arrays = text.arrays()
         release.export(arrays, self.tower.arrays())
         release.examine(arrays, Gallery(self.settings.seed, held=True), self.settings.exam)
-        logs = {name: self.out / name / "log.jsonl" for name in self._stages()}
-        page = card(text.config, self.out / SCORES, logs)
-        (self.out / "README.md").write_text(page, encoding="utf-8")
+        folders = {name: self.out / name for name in self._stages()}
+        page = card(text.config, self.out / SCORES, folders)
+        leave_text(self.out / "README.md", page)
 
     def _stages(self) -> list[str]:
         settings = self.settings
@@ -193,10 +192,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with books/ and multilingual/")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     arguments = parser.parse_args()
-    try:
+    with in_a_sentence():
         done = Nano(arguments.data, arguments.out, Settings()).run()
-    except GemmaryError as error:
-        sys.exit(str(error))
     if not done:
         sys.exit("Interrupted. The same command goes on from here.")
 

@@ -23,7 +23,7 @@ from .data.rows import PackedShards
 from .objective import Objective
 from .packing import Rows
 from .pictures import Pictures, brightness
-from .task import Lesson
+from .task import Lesson, recorded
 
 if TYPE_CHECKING:
     from .loop import Plan
@@ -76,7 +76,12 @@ class SightTask:
     ) -> None:
         self.model, self.pictures, self.low = Sight(text, eyes, plan.z), pictures, plan.low
         self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
-        self.identity: dict[str, Any] = {"data": self.batches.digest, "pictures": pictures.digest}
+        self.identity: dict[str, Any] = {
+            "data": self.batches.digest,
+            "pictures": pictures.digest,
+            "model": recorded(text.config),
+            "eyes": recorded(eyes.config),
+        }
 
     @property
     def module(self) -> nn.Module:

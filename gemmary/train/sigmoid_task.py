@@ -29,7 +29,7 @@ from ..ops.reference import normalise
 from ..ops.trainable import Trainable
 from .pictures import Pixels, brightness
 from .sigmoid_loss import SigmoidLoss
-from .task import Lesson
+from .task import Lesson, recorded
 
 if TYPE_CHECKING:
     from .loop import Plan
@@ -162,7 +162,11 @@ class SigmoidTask:
 
     def __init__(self, model: SigmoidModel, pairs: Callable[[int], Pairs], digest: str, plan: Plan) -> None:
         self.model, self.pairs, self.plan = model, pairs, plan
-        self.identity: dict[str, Any] = {"data": digest}
+        self.identity: dict[str, Any] = {
+            "data": digest,
+            "eyes": recorded(model.tower.config),
+            "reader": {**recorded(model.texts.decoder.config), "longest": model.texts.longest},
+        }
 
     @property
     def module(self) -> nn.Module:

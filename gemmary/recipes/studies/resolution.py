@@ -8,18 +8,17 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ...config import VisionConfig
-from ...model.vision_modules import TowerModule
-from ...ops.trainable import Trainable
-from ...train.initial import initialise_sigmoid, initialise_tower
 from ...train.loop import Plan, Trainer
 from ...train.optimizer import Learning
-from ...train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
+from ...train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask
 from ...train.zeroshot import probabilities
 from ..collage import Tiles, drawn_tiles, truths
+from ..network import new_pairing, new_tower
 from ..pictures.gallery import Gallery
+from ..results import leave_arrays
 from .figure import Figure, Point, Series, evenly
 from .lab import Lab, toy
 from .study import Findings, Points, Runs, Study, table
@@ -75,7 +74,7 @@ class Eyes:
             gallery = Gallery(0, held)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_file({"tiles": drawn_tiles(gallery, kind, count, side // ACROSS).pixels}, path)
+                leave_arrays(path, {"tiles": drawn_tiles(gallery, kind, count, side // ACROSS).pixels})
             phrases = [gallery.draw(number, kind).phrases for number in range(count)]
             self.drawn[key] = Tiles(load_file(path)["tiles"], phrases)
         return self.drawn[key]
@@ -89,10 +88,8 @@ class Eyes:
     def tower(self, side: int, seed: int) -> SigmoidModel:
         """Trained on pictures of `side` pixels; made once, whichever study asks for it."""
         config = replace(self.eyes, image=side)
-        tower = TowerModule(config, config.width, Trainable(config.patches, (None,)))
-        initialise_tower(tower, seed)
-        model = SigmoidModel(tower, TextEncoder(self.reader, LONGEST, 96), bias=-math.log(64))
-        initialise_sigmoid(model, seed)
+        tower = new_tower(config, config.width, seed)
+        model = new_pairing(tower, self.reader, LONGEST, 96, -math.log(64), seed)
         plan = Plan(
             steps=self.steps, parts=1, workers=1, low=False, fuse=False, checkpoint_every=50, keep=1,
             seed=seed, learning=Learning(peak=3e-3, warmup=20, cooldown=self.steps // 2),
