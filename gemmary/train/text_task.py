@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..config import Config
 from ..errors import GemmaryError
 from ..model.modules import TextModule
 from .batches import Batches
@@ -37,8 +38,7 @@ class TextTask:
         self.model, self.teacher, self.low = model, teacher, plan.low
         self.objective = Objective(model, plan.distill, plan.z)
         self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
-        config = json.loads(json.dumps(asdict(model.config)))
-        self.identity: dict[str, Any] = {"data": self.batches.digest, "model": config}
+        self.identity: dict[str, Any] = {"data": self.batches.digest, "model": recorded(model.config)}
         if teacher is not None:
             self.identity["teacher"] = teacher.identity
 
@@ -69,6 +69,12 @@ class TextTask:
         with torch.autocast(kind, torch.bfloat16, enabled=self.low):
             loss = self.objective(step, labels, weights, sampled)
         return Lesson(loss, float(weights.sum()), part.tokens)
+
+
+def recorded(config: Config) -> dict[str, Any]:
+    """A model's sizes as its checkpoints have them."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values
 
 
 def _check_teacher(teacher: Teacher | None, plan: Plan, model: TextModule) -> None:
