@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ..inputs.prompt import brightness
 from ..model.modules import TextModule
 from ..model.vision_modules import ProjectorModule, TowerModule
 from ..ops.contract import Floats, Ints, Step
@@ -22,7 +23,7 @@ from .batches import Batches
 from .data.rows import PackedShards
 from .objective import Objective
 from .packing import Rows
-from .pictures import Pictures, brightness
+from .pictures import Pictures
 from .task import Lesson
 
 if TYPE_CHECKING:

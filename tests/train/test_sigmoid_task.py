@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from gemmary.inputs.prompt import brightness
 from gemmary.train.initial import initialise
-from gemmary.train.pictures import brightness
 from gemmary.train.sigmoid_task import Pairs, SigmoidTask, TextEncoder, text_step
 from gemmary.train.zeroshot import labels
 from tests.train import shapes

@@ -86,7 +86,7 @@ class Eyes:
         path = self.lab.folder / NAME / f"{kind}-{'held' if held else 'trained'}-{count}.safetensors"
         if not path.exists():
             drawn = [np.asarray(gallery.draw(n, kind).picture) for n in range(count)]
-            squares = {str(side): np.stack([_square(picture, side) for picture in drawn]) for side in SIDES}
+            squares = {str(side): np.concatenate([look(one, side).pixels for one in drawn]) for side in SIDES}
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(squares, path)
         arrays = load_file(path)
@@ -133,11 +133,6 @@ class Eyes:
             likely = probabilities(model, seen.pixels[side][first : first + AMONG], captions)
             right += sum(captions[best] == captions[at] for at, best in enumerate(likely.argmax(1)))
         return right / self.held
-
-
-def _square(picture: Pixels, side: int) -> Pixels:
-    levels = look(picture, side).pixels[0]
-    return np.rint((levels + 1.0) * 127.5).astype(np.uint8)
 
 
 def study(lab: Lab, title: str, quick: bool) -> Study:
