@@ -7,6 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -17,6 +18,7 @@ from ..engine.sampling import Sampling
 from ..errors import ContextFullError
 from ..inputs.dataurl import is_data_url
 from ..inputs.prompt import Prompt
+from . import squares
 from .answering import Caller
 from .faults import RefusedError
 from .pictures import Pictures
@@ -81,7 +83,9 @@ async def prompt(
     check_length(model, messages)
     pictures.check_count(sum(part["type"] == "image_url" for part in _parts(messages)))
     seen = [await _seen(message, pictures, tiles) for message in messages]
-    return await asyncio.to_thread(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
+    most = squares.room(_parts(seen), model.config.vision, pan_and_scan, model.context)
+    make = partial(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
+    return await asyncio.to_thread(pictures.squares.made, most, make)
 
 
 def check_queue(model: Model) -> None:
@@ -92,11 +96,15 @@ def check_queue(model: Model) -> None:
 
 def check_length(model: Model, messages: Sequence[Mapping[str, Any]]) -> None:
     """ContextFullError for messages that are far too long, before anything is done with them."""
-    characters = sum(len(text) for message in messages for text in _texts(message))
+    check_characters(model, sum(len(text) for message in messages for text in _texts(message)))
+
+
+def check_characters(model: Model, characters: int) -> None:
+    """ContextFullError for more than a context of the longest pieces would hold."""
     if characters // model.tokenizer.longest > model.context:
         raise ContextFullError(
-            f"the messages have {characters:,} characters, and the context of this model is "
-            f"{model.context:,} tokens: shorten the text or drop older messages"
+            f"the text has {characters:,} characters, and the context of this model is "
+            f"{model.context:,} tokens: shorten it or drop older messages"
         )
 
 
