@@ -21,7 +21,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
@@ -47,7 +46,7 @@ Tiles = Annotated[int, Field(ge=2, le=8)]
 def few_fields(sent: Any, most: int) -> Any:
     """What was sent, if it has few keys. Looked at first: each that is wrong would be a fault of its own."""
     if isinstance(sent, dict) and len(sent) > most:
-        raise PydanticCustomError("many_fields", f"more than {most:,} fields")
+        raise ValueError(f"more than {most:,} fields")
     return sent
 
 
@@ -84,7 +83,7 @@ class Body(Strict):
             return handler(sent)
         except ValidationError as faults:
             if faults.error_count() > MOST_FAULTS:
-                raise PydanticCustomError("many_faults", "more is wrong than can be told") from None
+                raise ValueError("more is wrong than can be told") from None
             raise
 
 
@@ -168,7 +167,7 @@ def few_parts(messages: Any) -> Any:
     if isinstance(messages, list) and len(messages) <= MOST_MESSAGES:
         for number, _ in enumerate(_parts(messages)):
             if number == MOST_PARTS:
-                raise PydanticCustomError("many_parts", f"more than {MOST_PARTS:,} parts in all")
+                raise ValueError(f"more than {MOST_PARTS:,} parts in all")
     return messages
 
 
