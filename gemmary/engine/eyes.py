@@ -14,8 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import PromptError
+from ..inputs.prompt import brightness
 from ..model.vision import Encoder, encoding
 from ..ops.contract import Floats, Step
 from .sampling import NotFiniteError
@@ -24,7 +26,7 @@ from .thread import Cancelled, EngineThread
 FEATURE_BYTES = 256 << 20  # of remembered features: a hundred pictures at 4B
 _KNOWN = 1 << 16  # pictures that have a number; one that comes back later than that counts as new
 
-Pixels = Mapping[int, Floats]  # by the number of the picture: float32 [3, S, S]
+Pixels = Mapping[int, npt.NDArray[Any]]  # by the number of the picture: [3, S, S], uint8 or float32 in -1..1
 
 
 def numbers_in(ids: Ids[int]) -> list[int]:
@@ -51,7 +53,7 @@ def numbered(ids: Ids[int], soft: int, numbers: Ids[int], tokens: int) -> list[i
     return text
 
 
-def encode(eyes: Eyes, thread: EngineThread, number: int, pixels: Floats) -> Floats:
+def encode(eyes: Eyes, thread: EngineThread, number: int, pixels: npt.NDArray[Any]) -> Floats:
     """The features of a picture, [tokens, D]."""
 
     wanted = {number: pixels}
@@ -124,7 +126,7 @@ class Eyes:
         if not look:
             return False
         if self._running is None:
-            self._running = missing[0], encoding(self._tower, pixels[missing[0]][None])
+            self._running = missing[0], encoding(self._tower, brightness(pixels[missing[0]])[None])
             self._layers = -1  # the first stop is in front of the first layer
         self._advance(self._running, missing)
         return False

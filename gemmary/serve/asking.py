@@ -20,6 +20,7 @@ from ..engine.sampling import Sampling
 from ..errors import ContextFullError
 from ..inputs.dataurl import is_data_url
 from ..inputs.prompt import Prompt
+from . import squares
 from .answering import Caller
 from .faults import RefusedError
 from .pictures import Pictures
@@ -93,9 +94,11 @@ async def prompt(
     pictures.check_count(count)
     left = threading.Event()
     seen = [await _seen(message, pictures, tiles, left) for message in messages]
+    most = squares.room(_parts(seen), model.config.vision, pan_and_scan, model.context)
     make = partial(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
+    pool, made = LOOKING if count else None, partial(pictures.squares.made, most, make)
     try:
-        return await asyncio.get_running_loop().run_in_executor(LOOKING if count else None, make)
+        return await asyncio.get_running_loop().run_in_executor(pool, made)
     finally:
         left.set()
 
@@ -108,11 +111,15 @@ def check_queue(model: Model) -> None:
 
 def check_length(model: Model, messages: Sequence[Mapping[str, Any]]) -> None:
     """ContextFullError for messages that are far too long, before anything is done with them."""
-    characters = sum(len(text) for message in messages for text in _texts(message))
+    check_characters(model, sum(len(text) for message in messages for text in _texts(message)))
+
+
+def check_characters(model: Model, characters: int) -> None:
+    """ContextFullError for more than a context of the longest pieces would hold."""
     if characters // model.tokenizer.longest > model.context:
         raise ContextFullError(
-            f"the messages have {characters:,} characters, and the context of this model is "
-            f"{model.context:,} tokens: shorten the text or drop older messages"
+            f"the text has {characters:,} characters, and the context of this model is "
+            f"{model.context:,} tokens: shorten it or drop older messages"
         )
 
 

@@ -22,6 +22,7 @@ import h11
 
 from ..errors import PromptError
 from ..inputs.dataurl import MAX_BYTES
+from .squares import Squares
 
 OFF = (
     "this server fetches no pictures: send them as data URLs, such as data:image/png;base64,iVBORw0..., in "
@@ -122,9 +123,14 @@ class Pictures:
         ports: Collection[int] = tuple(PORTS.values()),
         reachable: Callable[[str], bool] = public,
         most: int = 16,
+        memory: int = 1 << 30,
     ) -> None:
-        """`hosts`: the only ones to be asked; none: any. `most`: in a request. The others are for tests."""
+        """`hosts`: the only ones to be asked; none: any. `most`: in a request. `memory`: see Squares.
+
+        The others are for tests.
+        """
         self._most = most
+        self.squares = Squares(memory)
         self._allowed, self._hosts, self._ports = allowed, frozenset(hosts), frozenset(ports)
         self._resolve, self._reachable = resolve, reachable
 

@@ -26,8 +26,8 @@ from .loop import check_same
 from .runplan import RunPlan
 from .snapshot import averaged
 from .tables import PlanError
+from .task import recorded
 from .teacher import OnlineTeacher
-from .text_task import recorded
 
 
 def device() -> str:

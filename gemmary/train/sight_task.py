@@ -16,6 +16,7 @@ import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 
+from ..inputs.prompt import brightness
 from ..model.modules import TextModule
 from ..model.vision_modules import ProjectorModule, TowerModule
 from ..ops.contract import Floats, Ints, Step
@@ -23,7 +24,7 @@ from .batches import Batches
 from .data.rows import PackedShards
 from .objective import Objective
 from .packing import Rows
-from .pictures import Pictures, brightness
+from .pictures import Pictures
 from .task import Lesson, recorded
 
 if TYPE_CHECKING:

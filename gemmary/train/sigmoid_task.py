@@ -21,13 +21,14 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from ..config import Config, VisionConfig
+from ..inputs.prompt import brightness
 from ..model.modules import TextModule
 from ..model.text import attention_of
 from ..model.vision_modules import TowerModule, TrunkModule
 from ..ops.contract import Step
 from ..ops.reference import normalise
 from ..ops.trainable import Trainable
-from .pictures import Pixels, brightness
+from .pictures import Pixels
 from .sigmoid_loss import SigmoidLoss
 from .task import Lesson, recorded
 

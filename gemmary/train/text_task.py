@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..config import Config
 from ..errors import GemmaryError
 from ..model.modules import TextModule
 from .batches import Batches
@@ -67,12 +66,6 @@ class TextTask:
         with torch.autocast(kind, torch.bfloat16, enabled=self.low):
             loss = self.objective(step, labels, weights, sampled)
         return Lesson(loss, float(weights.sum()), part.tokens)
-
-
-def recorded(config: Config) -> dict[str, Any]:
-    """A model's sizes as its checkpoints have them."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return values
 
 
 def _check_teacher(teacher: Teacher | None, plan: Plan, model: TextModule) -> None:

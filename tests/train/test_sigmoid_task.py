@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from gemmary.errors import GemmaryError
+from gemmary.inputs.prompt import brightness
 from gemmary.train.initial import initialise
 from gemmary.train.loop import Trainer
-from gemmary.train.pictures import brightness
 from gemmary.train.sigmoid_task import Pairs, SigmoidTask, TextEncoder, text_step
 from gemmary.train.zeroshot import labels
 from tests.train import shapes
