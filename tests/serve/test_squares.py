@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from gemmary.serve.squares import Squares, room
 from tests.engine import seeing
 from tests.serve.server import serving
 
-from .faults.test_stages import shown
+from .faults.test_stages import shown, slowed
 from .faults.wire import CHAT, endless, until
 
 ONE = 3 * seeing.EYES.image**2  # bytes of a square
@@ -79,8 +80,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Fast
             yield url, app, model
 
 
-def test_beyond_the_room_is_asked_to_come_again(served: tuple[str, FastAPI, gemmary.Model]) -> None:
+def test_beyond_the_room_is_asked_to_come_again(
+    served: tuple[str, FastAPI, gemmary.Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, app, model = served
+    slowed(monkeypatch, model._runner, "head", threading.Event(), 0.05)  # or it is over before we have looked
     squares: Squares = app.state.pictures.squares
     with httpx.Client(base_url=url, timeout=60) as client, contextlib.ExitStack() as open_:
         body = {**endless(model), "messages": [shown(1)], "stream": True}
