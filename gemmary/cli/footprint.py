@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..train.footprint import Footprint
 
 SHOWN = 4  # splits of the table
+MACHINE = 8  # most chips of one
 PARTS = {
     "weights": "weights, float32",
     "optimizer": "optimizer states",
@@ -135,10 +136,17 @@ def _command(plan: Footprint) -> str:
     if plan.chip.name.startswith("TPU"):
         return "Gemmary trains on CUDA devices and CPUs; TPUs are counted for comparison with the report."
     if count == 1:
-        return "Start it with: gemmary train PLAN.toml"
-    machine = min(count, 8)
-    nodes = f"--nnodes {count // machine} " if count > machine else ""
-    return f"Start it with: torchrun {nodes}--nproc-per-node {machine} --no-python gemmary train PLAN.toml"
+        return "Start it with:\n  gemmary train PLAN.toml"
+    machine = max(size for size in range(1, MACHINE + 1) if count % size == 0)
+    among, rendezvous = "", ""
+    if count > machine:
+        among = f" on each of {count // machine} machines, one of them called FIRST,"
+        rendezvous = f"--nnodes {count // machine} --rdzv-backend c10d --rdzv-endpoint FIRST:29500 "
+    cut = f" with shards = {plan.split.shards} below [train] in PLAN.toml," if plan.split.replicas > 1 else ""
+    return (
+        f"Start it{cut}{among} with:\n"
+        f"  torchrun {rendezvous}--nproc-per-node {machine} -m gemmary train PLAN.toml"
+    )
 
 
 def _gb(count: float) -> str:

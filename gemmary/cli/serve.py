@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..serve.settings import Settings
 
 NAMELESS = "gemmary-nano"  # the bundled model
-ESTIMATED = 8192  # tokens that memory is counted for where no context is said
+LEAST = 8192  # tokens of context that others are unloaded for, where none is said and the model has so many
 GIGABYTE = 1e9
 HELP = """Answer over HTTP, many at once, as OpenAI's API does.
 
@@ -98,7 +98,7 @@ def answer(said: Mapping[str, Any]) -> int:
     logs.start(settings.log, settings.access_log)
     if not settings.loopback and not settings.keys:
         note(f"Anybody who reaches {settings.host} can ask: there is no key.")
-    memory = None if settings.memory is None else settings.memory * GIGABYTE
+    memory = None if settings.memory is None else int(settings.memory * GIGABYTE)
     history = None if settings.no_history else History(settings.history or default_path())
     models = Models(default=settings.default, sources=sources(settings), memory=memory)
     status = Server(create_app(models, settings, history), settings).answer(listening)
@@ -125,13 +125,13 @@ def source(path: Path, settings: Settings) -> Source:
     from .preparing import preparing
     from .terminal import Waiting
 
-    def loading() -> Any:
+    def loading(memory: int) -> Any:
         with Waiting("Loading the model") as wait, preparing(wait):
             return load(path, mmproj=settings.mmproj, context=settings.context, threads=settings.threads,
-                        streams=settings.streams, queue=settings.queue)  # fmt: skip
+                        streams=settings.streams, queue=settings.queue, memory=memory)  # fmt: skip
 
     def estimating() -> Any:
-        return estimate(path, settings.context or min(ESTIMATED, open_checkpoint(path).config.context))
+        return estimate(path, settings.context or min(LEAST, open_checkpoint(path).config.context))
 
     return Source(loading, estimating)
 

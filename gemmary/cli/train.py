@@ -79,7 +79,7 @@ def train(
     found = _run(run, out, steps)
     if _speaks():
         _show(cost := found.cost(), found)
-        if "WORLD_SIZE" not in os.environ and not dry_run:
+        if "WORLD_SIZE" not in os.environ and not dry_run and not found.folder.trained(cost.steps):
             _check_memory(cost)
     if not dry_run:
         _finish(found)

@@ -14,9 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..config import Config
 from ..errors import PromptError
+from ..inputs.prompt import brightness
 from ..model.vision import Encoder, encoding
 from ..ops.contract import Floats, Step
 from .sampling import NotFiniteError
@@ -26,7 +28,7 @@ FEATURE_BYTES = 256 << 20  # of remembered features, at most: a hundred pictures
 PICTURES = 100  # whose features are remembered, of a model whose pictures are small
 _KNOWN = 1 << 16  # pictures that have a number; one that comes back later than that counts as new
 
-Pixels = Mapping[int, Floats]  # by the number of the picture: float32 [3, S, S]
+Pixels = Mapping[int, npt.NDArray[Any]]  # by the number of the picture: [3, S, S], uint8 or float32 in -1..1
 
 
 def numbers_in(ids: Ids[int]) -> list[int]:
@@ -53,7 +55,7 @@ def numbered(ids: Ids[int], soft: int, numbers: Ids[int], tokens: int) -> list[i
     return text
 
 
-def encode(eyes: Eyes, thread: EngineThread, number: int, pixels: Floats) -> Floats:
+def encode(eyes: Eyes, thread: EngineThread, number: int, pixels: npt.NDArray[Any]) -> Floats:
     """The features of a picture, [tokens, D]."""
 
     wanted = {number: pixels}
@@ -114,8 +116,8 @@ class Eyes:
                 self._numbers.popitem(last=False)
             return self._numbers[key]
 
-    def ready(self, numbers: Ids[int], pixels: Pixels) -> bool:
-        """Whether the features of these pictures are there. If not, a layer is computed: ask again.
+    def ready(self, numbers: Ids[int], pixels: Pixels, look: bool = True) -> bool:
+        """Whether the features of these pictures are there; else ask again: with `look` a layer is computed.
 
         `pixels` are all pictures of a request. Their features stay until it lets go of them.
         """
@@ -129,8 +131,10 @@ class Eyes:
         for number in missing:
             if number in self._faults:
                 raise self._faults.pop(number)
+        if not look:
+            return False
         if self._running is None:
-            self._running = missing[0], encoding(self._tower, pixels[missing[0]][None])
+            self._running = missing[0], encoding(self._tower, brightness(pixels[missing[0]])[None])
             self._layers = -1  # the first stop is in front of the first layer
         self._advance(self._running, missing)
         return False

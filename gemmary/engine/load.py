@@ -50,6 +50,7 @@ def load(
     cache: Cache | None = None,
     streams: int | None = None,
     queue: int = 64,
+    memory: int | None = None,
 ) -> Model:
     """Load a Gemma 3 model.
 
@@ -57,6 +58,7 @@ def load(
         Face id whose files `gemmary pull` has fetched.
     device: "cpu" (also "auto"), or "torch" for the slow float32 reference.
     context: tokens of prompt and answer together; None: as many as the model has and memory holds.
+    memory: bytes that it may take; None: as many as the machine has.
     threads: None for all cores.
     dtype: "float32" expands the weights and leaves sqrt(width) unrounded; None: as the file stores them.
     draft: a smaller model with the same vocabulary, which guesses ahead; the answers stay the same.
@@ -81,13 +83,17 @@ def load(
     if streams is not None:
         check_whole("streams", streams, 1)
         check_whole("queue", queue, 0)
+    if memory is not None:
+        check_whole("memory", memory, 1)
     checkpoint = open_checkpoint(_path(source), dtype == "float32", mmproj)
-    config, memory = checkpoint.config, machine_memory()
+    config, there = checkpoint.config, machine_memory()
+    there = there if memory is None else min(memory, there)
     expand = dtype is not None or device == "torch"
     weights = _expanded_bytes(checkpoint) if expand else _packed_bytes(checkpoint)
     kept = cache or ("f32" if expand else "f16")
     number = number_bytes(config, kept)
-    tokens = choose_context(config, weights, context, memory, number)
+    tokens = choose_context(config, weights, context, there, number)
+    needed = estimate_memory(config, weights, tokens, number=number)
     if device == "torch":
         thread, packing, seeing = _torch_halves(checkpoint)
     else:
@@ -96,13 +102,12 @@ def load(
     try:
         tokenizer = read_tokenizer(checkpoint)  # while the engine thread packs weights
         decoder = packing.result()
-        capacity = pool_pages(config, tokens, memory - weights, number)
+        capacity = pool_pages(config, tokens, there - weights - needed.scratch, number)
         runner = thread.run(lambda: Runner(decoder, config, tokens, capacity))
         if seeing is not None:
             runner.eyes = Eyes(seeing.result(), feature_bytes(config))
         if draft is not None:
-            left = memory - weights - estimate_memory(config, 0, tokens, number=number).total
-            runner.drafter = _drafter(draft, tokenizer, thread, tokens, left)
+            runner.drafter = _drafter(draft, tokenizer, thread, tokens, there - needed.total)
     except BaseException:
         thread.close()
         raise

@@ -94,7 +94,7 @@ def choose_context(config: Config, weights: int, wanted: int | None, memory: int
         raise MemoryBudgetError(
             f"the weights ({needed.weights / 1e9:.1f} GB) and a context of {context:,} tokens "
             f"({(needed.pages + needed.scratch) / 1e9:.1f} GB) need more than the {memory / 1e9:.1f} GB "
-            "of this machine: take a smaller context, a 4-bit file or a smaller model"
+            "there are for them: take a smaller context, a 4-bit file or a smaller model"
         )
     return context
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ContextFullError, ImageError, MemoryBudgetError, PromptError
 from ..inputs.crops import PanAndScan
 from ..inputs.parts import NO_EYES
-from ..inputs.prompt import Prompt
+from ..inputs.prompt import Pixels, Prompt
 from ..inputs.stream import StopStrings
 from ..inputs.tokenizer import Tokenizer
 from ..inputs.turns import chat_prompt
@@ -80,7 +80,8 @@ class Model(AbstractContextManager["Model"]):
         Messages with the same role in a row are merged; `strict` raises PromptError as the official
         template does. A final assistant message is continued. `pan_and_scan`: whether, or how, pictures are
         shown in crops too (report, section 2.2). PromptError says what is wrong with a message, ImageError
-        what is wrong with a picture, or that the model cannot see.
+        what is wrong with a picture, or that the model cannot see; ContextFullError that pictures alone are
+        too long.
         """
         return chat_prompt(
             self.tokenizer,
@@ -89,6 +90,7 @@ class Model(AbstractContextManager["Model"]):
             tools=tools,
             strict=strict,
             pan_and_scan=pan_and_scan,
+            context=self.context,
         )
 
     @overload
@@ -330,14 +332,14 @@ class Model(AbstractContextManager["Model"]):
             raise PromptError("the prompt is empty: give at least one token")
         return Text(ids)
 
-    def _pictured(self, prompt: Prompt, pixels: Floats) -> Text:
+    def _pictured(self, prompt: Prompt, pixels: Pixels) -> Text:
         """A prompt whose soft tokens say which picture they belong to."""
         eyes, soft, vision = self._admit().eyes, self.tokenizer.soft, self.config.vision
         if eyes is None or soft is None or vision is None:
             raise ImageError(NO_EYES)
         if pixels.shape[1:] != (3, vision.image, vision.image):
             raise ImageError(
-                f"this model wants pictures as float32 [n, 3, {vision.image}, {vision.image}], not "
+                f"this model wants pictures as uint8 or float32 [n, 3, {vision.image}, {vision.image}], not "
                 f"{list(pixels.shape)}: let model.prompt make them"
             )
         numbers = [eyes.number(key) for key in prompt.keys]

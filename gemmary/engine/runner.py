@@ -81,9 +81,9 @@ class Runner:
             end = min(end, marks[place])
         return ids[start : self.eyes.whole(ids, end) if self.eyes else end]
 
-    def ready(self, ids: Ids[int], pixels: Pixels) -> bool:
-        """Whether a step of `ids` can be run. If not, a part of a picture was encoded: ask again."""
-        return self.eyes is None or self.eyes.ready(numbers_in(ids), pixels)
+    def ready(self, ids: Ids[int], pixels: Pixels, look: bool = True) -> bool:
+        """Whether a step of `ids` can be run; else ask again: with `look` a part of a picture is encoded."""
+        return self.eyes is None or self.eyes.ready(numbers_in(ids), pixels, look)
 
     def unseen(self, ids: Ids[int]) -> float:
         """Pictures of `ids` that have to be encoded still, in whole ones and a part."""

@@ -48,6 +48,7 @@ class Scheduler:
         self._awake = False
         self._beat = 0.0  # when something happened last
         self._crowded = False  # somebody gave way: nobody joins before somebody has left
+        self._looked = False  # a part of a picture was encoded before this step
         self._speed = 0.0  # prompt tokens a second
 
     @property
@@ -199,7 +200,11 @@ class Scheduler:
                 first.run.cached = cached
 
     def _compose(self) -> list[tuple[Passage, list[int]]]:
-        """Whose tokens the step appends: of everybody who writes the last one, and parts of prompts."""
+        """Whose tokens the step appends: of everybody who writes the last one, and parts of prompts.
+
+        One layer of one picture is encoded at most, however many wait for theirs: the others wait for it too.
+        """
+        self._looked = False
         parts: list[tuple[Passage, list[int]]] = []
         budget = self._budget()
         for passage in list(self._running):
@@ -219,15 +224,16 @@ class Scheduler:
         runner, start = self._runner, passage.sequence.length
         part = list(runner.part(passage.ids, start, budget, passage.request.marks))
         try:
-            ready = runner.ready(part, passage.request.pixels)
+            ready = runner.ready(part, passage.request.pixels, look=not self._looked)
         except BaseException as fault:
             self._finish(passage, went_wrong(fault))
             return []
         if ready:
             passage.run.unseen = 0.0
             return part
+        self._looked = True  # for this text, or for an older one
         passage.run.unseen = runner.unseen(passage.ids[start:])
-        return []  # a part of a picture was encoded instead
+        return []
 
     def _budget(self) -> int:
         """Tokens of prompts in the next step."""

@@ -8,16 +8,17 @@ before it is tokenised (transformers, processing_gemma3.py); and no text becomes
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..config import VisionConfig
-from ..errors import ImageError
+from ..errors import ContextFullError, ImageError
 from .parts import NO_EYES, Content, Shown
-from .prompt import Pixels, Prompt
+from .prompt import Prompt
 from .tokenizer import Tokenizer
 
 AROUND = "\n\n"  # before and behind every picture
 WHOLE, CROPS, NEXT = "Here is the original image ", " and here are some crops to help you see better ", " "
-MAX_VIEWS = 64  # pictures of a prompt, crops included: 617 MB at 896 x 896
+MAX_VIEWS = 64  # pictures of a prompt, crops included: 154 MB at 896 x 896
 NO_MARKS = "the vocabulary of this model has no tokens for pictures: leave the pictures out"
 TOO_MANY = f"these are more than {MAX_VIEWS} pictures, crops included: show fewer in one prompt"
 
@@ -25,15 +26,19 @@ TOO_MANY = f"these are more than {MAX_VIEWS} pictures, crops included: show fewe
 class Draft:
     """Grows by `control`, `text` and `picture`; `prompt` is what it has become.
 
-    vision: sizes of what pictures become; None when the model cannot see.
+    vision: sizes of what pictures become; None when the model cannot see. context: tokens that there may be;
+    None: any number.
     """
 
-    def __init__(self, tokenizer: Tokenizer, vision: VisionConfig | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, vision: VisionConfig | None = None, context: int | None = None
+    ) -> None:
         self._tokenizer = tokenizer
         self._vision = vision
+        self._context = context
         self._ids: list[int] = []
         self._waiting: list[str] = []  # text since the last control token
-        self._pixels: list[Pixels] = []
+        self._pixels: list[npt.NDArray[np.uint8]] = []
         self._keys: list[bytes] = []
 
     def control(self, *tokens: int) -> None:
@@ -55,17 +60,17 @@ class Draft:
                 self.text(part)
 
     def picture(self, shown: Shown) -> None:
-        """A picture, and the crops that pan & scan takes of it. ImageError."""
+        """A picture, and the crops that pan & scan takes of it. ImageError; ContextFullError."""
         if self._vision is None:
             raise ImageError(NO_EYES)
-        from .views import look  # Pillow is not loaded for text
+        from .views import cut  # Pillow is not loaded for text
 
         tokens = self._soft_tokens(self._vision)
-        views = look(shown.source, self._vision.image, shown.pan_and_scan)
+        found = cut(shown.source, shown.pan_and_scan)
+        self._check_room(len(found.boxes), self._vision)
+        views = found.views(self._vision.image)
         self._keys += views.keys
         self._pixels.append(views.pixels)
-        if len(self._keys) > MAX_VIEWS:
-            raise ImageError(TOO_MANY)
         crops = len(views.keys) - 1
         self.text(WHOLE if crops else "")
         self._view(tokens)
@@ -78,6 +83,17 @@ class Draft:
         self.control()
         pixels = np.concatenate(self._pixels) if self._pixels else None
         return Prompt(list(self._ids), pixels, tuple(self._keys))
+
+    def _check_room(self, more: int, vision: VisionConfig) -> None:
+        """Whether so many squares more can ever be read, before memory is taken for them."""
+        views = len(self._keys) + more
+        if views > MAX_VIEWS:
+            raise ImageError(TOO_MANY)
+        if self._context is not None and views * vision.tokens > self._context:
+            raise ContextFullError(
+                f"{views} pictures, crops included, are {views * vision.tokens:,} tokens, and the context of "
+                f"this model is {self._context:,}: show fewer, or without crops"
+            )
 
     def _view(self, tokens: list[int]) -> None:
         self.text(AROUND)

@@ -37,11 +37,14 @@ def read_picture(source: object) -> Picture:
     """Pixels of a picture as uint8 RGB [height, width, 3].
 
     source: a path (str or Path), the bytes of a file, a data URL, a PIL image, or an array [h, w],
-    [h, w, 1], [h, w, 3] or [h, w, 4] of uint8 or of floats from 0 to 1.
+    [h, w, 1], [h, w, 3] or [h, w, 4] of uint8 or of floats from 0 to 1; or a function that gives one of these
+    when the picture's turn has come.
 
     The picture stands upright (EXIF), is the first frame of an animation, and lies on white where it is
     transparent. JPEG, PNG, WebP, GIF, BMP and TIFF are read. ImageError, one of a fixed set of sentences.
     """
+    if callable(source):
+        source = source()
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):

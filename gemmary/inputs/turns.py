@@ -59,19 +59,20 @@ def chat_prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
     strict: bool = False,
     pan_and_scan: bool | PanAndScan = False,
+    context: int | None = None,
 ) -> Prompt:
     """The prompt that asks the model for the next message, <bos> included.
 
     vision: sizes of what pictures become; None when the model cannot see, and pictures are an ImageError.
     tools: functions that the model may call, as OpenAI's API describes them. pan_and_scan: whether and how
     pictures are cut that do not say so themselves. PromptError says what is wrong with the messages,
-    ImageError what is wrong with a picture.
+    ImageError what is wrong with a picture. context: ContextFullError where pictures alone have more tokens.
     """
     _check(messages)
     sight = Sight(vision, pan_and_scan_of(pan_and_scan))
     instructions = tool_text.instructions(tools) if tools else ""
     turns = (_official_turns if strict else _turns)(messages, instructions, sight)
-    return _written(Draft(tokenizer, vision), tokenizer, turns, ROLES[messages[-1]["role"]] == MODEL)
+    return _written(Draft(tokenizer, vision, context), tokenizer, turns, ROLES[messages[-1]["role"]] == MODEL)
 
 
 def chat_ids(

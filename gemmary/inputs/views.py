@@ -1,7 +1,7 @@
 """A picture as the model sees it: the whole and its crops, each squeezed into a square of S x S pixels.
 
-Equal to transformers' Gemma3ImageProcessor with Pillow, bit for bit: the same filter, and
-the same two roundings of brightness. The shape of the picture is not kept; pan & scan is for that.
+Equal to transformers' Gemma3ImageProcessor with Pillow, bit for bit: the same filter, and, once `brightness`
+is asked (prompt.py), the same two roundings. The shape of the picture is not kept; pan & scan is for that.
 """
 
 from __future__ import annotations
@@ -11,36 +11,50 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from .crops import PanAndScan
+from .crops import Box, PanAndScan
 from .picture import read_picture
-from .prompt import Picture, Pixels
-
-# What each of 256 brightnesses becomes: x / 255 in double precision, then (x - 0.5) / 0.5 in single.
-LEVELS = ((np.arange(256) * (1 / 255)).astype(np.float32) - np.float32(0.5)) / np.float32(0.5)
+from .prompt import Picture
 
 
 @dataclass(frozen=True)
 class Views:
-    """pixels: float32 [1 + crops, 3, S, S] in -1..1, the whole picture first. keys: 32 bytes for each."""
+    """pixels: uint8 [1 + crops, 3, S, S], the whole picture first. keys: 32 bytes for each."""
 
-    pixels: Pixels
+    pixels: npt.NDArray[np.uint8]
     keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A picture that is decoded, and where it will be cut: the whole first."""
+
+    picture: Picture
+    boxes: list[Box]
+
+    def views(self, side: int) -> Views:
+        """All boxes as squares of `side` pixels."""
+        image, digest = Image.fromarray(self.picture), digest_of(self.picture)
+        pixels = np.empty((len(self.boxes), 3, side, side), np.uint8)
+        for box, planes in zip(self.boxes, pixels, strict=True):
+            square = image.crop(box).resize((side, side), Image.Resampling.BILINEAR)
+            planes[:] = np.asarray(square).transpose(2, 0, 1)
+        keys = (hashlib.sha256(digest + struct.pack("<5I", side, *box)).digest() for box in self.boxes)
+        return Views(pixels, tuple(keys))
+
+
+def cut(source: object, pan_and_scan: PanAndScan | None = None) -> Cut:
+    """`source`, anything that `read_picture` reads, and its boxes. ImageError."""
+    picture = read_picture(source)
+    height, width = picture.shape[:2]
+    return Cut(picture, [(0, 0, width, height), *(pan_and_scan.boxes(width, height) if pan_and_scan else ())])
 
 
 def look(source: object, side: int, pan_and_scan: PanAndScan | None = None) -> Views:
     """`source`, anything that `read_picture` reads, as squares of `side` pixels. ImageError."""
-    picture = read_picture(source)
-    height, width = picture.shape[:2]
-    boxes = [(0, 0, width, height), *(pan_and_scan.boxes(width, height) if pan_and_scan else ())]
-    image, digest = Image.fromarray(picture), digest_of(picture)
-    pixels = np.empty((len(boxes), 3, side, side), np.float32)
-    for box, planes in zip(boxes, pixels, strict=True):
-        square = image.crop(box).resize((side, side), Image.Resampling.BILINEAR)
-        np.take(LEVELS, np.asarray(square).transpose(2, 0, 1), out=planes, mode="clip")
-    keys = (hashlib.sha256(digest + struct.pack("<5I", side, *box)).digest() for box in boxes)
-    return Views(pixels, tuple(keys))
+    return cut(source, pan_and_scan).views(side)
 
 
 def digest_of(picture: Picture) -> bytes:

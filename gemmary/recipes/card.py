@@ -1,24 +1,42 @@
-"""The model card: card.md, filled in from the scores of a run."""
+"""The model card: card.md, filled in from the scores of a run and from what its stages have recorded."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
+from ..train import about, log
+from ..train.journal import LOG
 
 TEXT = Path(__file__).parent / "card.md"
+UNKNOWN = "not recorded"
 
 
-def card(config: Config, scored: Path, logs: Mapping[str, Path]) -> str:
-    """The card of a run: its scores.json, and log.jsonl of each stage that trains."""
+@dataclass(frozen=True)
+class Stage:
+    """A stage that trains: its steps, and the device of its last start as run.json has it."""
+
+    name: str
+    records: tuple[log.Record, ...]
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps; "seconds" may be missing in a line of the log."""
+        return sum(record.get("seconds", 0.0) for record in self.records)
+
+
+def card(config: Config, scored: Path, folders: Mapping[str, Path]) -> str:
+    """The card of a run: its scores.json, and the folder of each stage that trains."""
     scores = json.loads(scored.read_text(encoding="utf-8"))
-    runs = {
-        name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for name, path in logs.items()
-    }
+    stages = [
+        Stage(name, log.read(folder / LOG).records, about.read(folder).device or UNKNOWN)
+        for name, folder in folders.items()
+    ]
     eyes = config.vision
     if eyes is None:
         raise ValueError("the card is that of a model that sees")
@@ -31,8 +49,7 @@ def card(config: Config, scored: Path, logs: Mapping[str, Path]) -> str:
         pictures="\n".join(_seen(*item) for item in scores["pictures"].items()),
         scanned="\n".join(_seen(*item) for item in scores["pan and scan"].items()),
         perplexities="\n".join(_perplexity(*item) for item in scores["perplexity"].items()),
-        stages="\n".join(_stage(*item) for item in runs.items()),
-        hours=sum(r["seconds"] for log in runs.values() for r in log) / 3600,
+        stages="\n".join(map(_stage, stages)), hours=sum(stage.seconds for stage in stages) / 3600,
     )  # fmt: skip
 
 
@@ -51,8 +68,10 @@ def _perplexity(name: str, values: dict[str, float]) -> str:
     return f"| {name} | " + " | ".join(f"{value:.2f}" for value in values.values()) + " |"
 
 
-def _stage(name: str, log: list[dict[str, Any]]) -> str:
-    last = log[-50:]
-    loss, tokens = sum(r["loss"] for r in last) / len(last), sum(r["tokens"] for r in log)
-    minutes = sum(r["seconds"] for r in log) / 60
-    return f"| {name} | {len(log):,} | {tokens:,} | {loss:.3f} | {minutes:.0f} |"
+def _stage(stage: Stage) -> str:
+    if not stage.records:
+        return f"| {stage.name} | {UNKNOWN} | | | | {stage.device} |"
+    last = stage.records[-50:]
+    loss, tokens = sum(r["loss"] for r in last) / len(last), sum(r["tokens"] for r in stage.records)
+    figures = f"{len(stage.records):,} | {tokens:,} | {loss:.3f} | {stage.seconds / 60:.0f}"
+    return f"| {stage.name} | {figures} | {stage.device} |"

@@ -24,14 +24,14 @@ import numpy.typing as npt
 from ..config import Config
 from ..errors import GemmaryError
 from ..model.modules import TextModule
-from ..ops.trainable import Trainable
-from ..train.initial import initialise
 from ..train.loop import Plan, Trainer
 from ..train.loss import mean_loss
 from ..train.optimizer import Learning
 from ..train.packing import Document, Rows, pack_rows
 from ..train.text_task import TextTask
 from .curves import Curve, drawn
+from .network import decoder, new_decoder
+from .results import in_a_sentence, leave_text
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 HOW = ("mean", "first", "random")
@@ -145,16 +145,14 @@ class Study:
     def losses(self) -> dict[str, list[float]]:
         """By way of pooling ("none": all heads stay), at each of the settings' shares."""
         config, shares = self.settings.config, self.settings.shares
-        whole = self._module(config)
-        initialise(whole, self.seed)
+        whole = new_decoder(config, self.seed, self.settings.row)
         self._train(whole, self.settings.steps, "multi-head")
         found = {}
         for how in ("none", *HOW):
             arrays, smaller = whole.arrays(), config
             if how != "none":
                 arrays, smaller = grouped(arrays, config, self.settings.kv_heads, how, self.seed)
-            model = self._module(smaller)
-            model.load_arrays(arrays)
+            model = decoder(smaller, arrays, self.settings.row)
             found[how] = [self._after(model, share, how) for share in shares]
         return found
 
@@ -162,9 +160,6 @@ class Study:
         if steps := round(share * self.settings.steps):
             self._train(model, steps, how)
         return mean_loss(model, self.texts.held)
-
-    def _module(self, config: Config) -> TextModule:
-        return TextModule(config, Trainable(self.settings.row, (None, config.window)))
 
     def _train(self, model: TextModule, steps: int, name: str) -> None:
         """To `steps` updates; a longer run goes on where a shorter one in the folder ended."""
@@ -200,10 +195,10 @@ def write(settings: Settings, found: Mapping[str, list[list[float]]], folder: Pa
     title = f"{settings.config.kv_heads} key/value heads become {settings.kv_heads}"
     said = verdict(found, settings.shares)
     record = {"settings": asdict(settings), "losses": found, "verdict": said}
-    (folder / "grouping.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    leave_text(folder / "grouping.json", json.dumps(record, indent=1))
     svg = drawn(title, "percent of training added", "loss on held-out text, nats a byte", curves)
-    (folder / "grouping.svg").write_text(svg, encoding="utf-8")
-    (folder / "grouping.md").write_text(_page(title, said, settings, found), encoding="utf-8")
+    leave_text(folder / "grouping.svg", svg)
+    leave_text(folder / "grouping.md", _page(title, said, settings, found))
 
 
 def _means(losses: list[list[float]]) -> list[float]:
@@ -233,9 +228,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings.steps, help="updates of the multi-head model")
     given = parser.parse_args()
     settings = Settings(steps=given.steps)
-    texts = book_texts(given.data, settings) if given.data else made_up_texts(settings)
-    given.out.mkdir(parents=True, exist_ok=True)
-    write(settings, study(settings, texts, given.out), given.out)
+    with in_a_sentence():
+        texts = book_texts(given.data, settings) if given.data else made_up_texts(settings)
+        given.out.mkdir(parents=True, exist_ok=True)
+        write(settings, study(settings, texts, given.out), given.out)
 
 
 if __name__ == "__main__":

@@ -7,23 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ..config import Config
 from ..inputs.tokenizer import Tokenizer
 from ..model.modules import TextModule
-from ..ops.trainable import Trainable
-from ..train.initial import initialise
 from ..train.loop import Plan, Trainer
 from ..train.packing import Rows, pack_rows
 from ..train.teacher import OnlineTeacher
 from ..train.text_task import TextTask
 from ..train.vocabulary import train_vocabulary
 from .corpus import Corpus, Part
+from .network import new_decoder
+from .results import leave, leave_arrays, leave_npz
 
-Weights = dict[str, npt.NDArray[np.float32]]
 WEIGHTS = "weights.safetensors"  # float32 by canonical name, norms without their 1
+ARRAYS = ("ids", "document", "pos", "weights")  # of packed rows
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Language:
         path = self.out / "tokenizer.model"
         if not path.exists():
             texts = self.corpus.vocabulary_texts(self.vocabulary_conversations)
-            path.write_bytes(train_vocabulary(texts, size))
+            leave(path, train_vocabulary(texts, size))
         return Tokenizer.from_model(path)
 
     def rows(self, phase: Phase, tokenizer: Tokenizer) -> Rows:
@@ -56,9 +55,9 @@ class Language:
         if not path.exists():
             rows = pack_rows(self.corpus.documents(tokenizer, phase.part, self.row), self.row)
             path.parent.mkdir(exist_ok=True)
-            np.savez(path, ids=rows.ids, document=rows.document, pos=rows.pos, weights=rows.weights)
+            leave_npz(path, {name: getattr(rows, name) for name in ARRAYS})
         with np.load(path, allow_pickle=False) as arrays:
-            return Rows(arrays["ids"], arrays["document"], arrays["pos"], arrays["weights"])
+            return Rows(*(arrays[name] for name in ARRAYS))
 
     def learn(
         self, config: Config, phases: Sequence[Phase], teacher: TextModule | None = None
@@ -67,14 +66,13 @@ class Language:
 
         Phases whose plan has a Distillation learn from `teacher`.
         """
-        model = TextModule(config, self.ops(config))
-        initialise(model, self.seed)
+        model = new_decoder(config, self.seed, self.row)
         for phase in phases:
             path = self.out / phase.name / WEIGHTS
             if path.exists():
                 model.load_arrays(load_file(path))
             elif self._run(model, phase, teacher):
-                save_file(model.arrays(), path)
+                leave_arrays(path, model.arrays())
             else:
                 return None
         return model
@@ -89,7 +87,3 @@ class Language:
         )
         task = TextTask(model, rows, phase.plan, taught)
         return Trainer(task, phase.plan, self.out / phase.name).run()
-
-    def ops(self, config: Config) -> Trainable:
-        """The op table of rows of this length."""
-        return Trainable(self.row, (None, config.window))

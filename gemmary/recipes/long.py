@@ -19,32 +19,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from ..config import Config
 from ..engine.load import read_tokenizer
 from ..errors import GemmaryError
 from ..formats import FORMATS
 from ..inputs.tokenizer import Tokenizer
 from ..model.modules import TextModule
-from ..ops.trainable import Trainable
 from ..train.loop import Plan, Trainer
 from ..train.optimizer import Learning
 from ..train.packing import Document, Rows, pack_rows
 from ..train.positions import Bucket, doubling, loss_by_position
 from ..train.text_task import TextTask
 from ..train.vocabulary import BOS
-from ..weights.assemble import module_text
 from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.requantize import plan
 from ..weights.save import write_gguf
 from ..weights.tensor import Tensor
 from ..weights.tokenizerfiles import TEMPLATE, chat_template, read_vocabulary
 from .corpus import HELD_BOOKS
+from .network import decoder, stored_decoder
+from .results import Weights, in_a_sentence, leave_text
 
 FACTOR = 8.0
-Weights = Mapping[str, npt.NDArray[np.float32]]
 
 
 def lengthened(config: Config, factor: float, context: int) -> Config:
@@ -79,19 +75,12 @@ def books(folder: Path, tokenizer: Tokenizer, row: int, names: Sequence[str], mo
     return pack_rows(found, row)
 
 
-def module_of(config: Config, weights: Weights, row: int) -> TextModule:
-    """The decoder for rows of `row` tokens."""
-    model = TextModule(config, Trainable(row, (None, config.window)))
-    model.load_arrays(weights)
-    return model
-
-
 def train_long(config: Config, weights: Weights, data: Rows, how: Plan, folder: Path) -> TextModule | None:
     """The phase itself: `config` as `lengthened` made it, `weights` as they were, `data` in long rows.
 
     None if it was interrupted; called again, it goes on. GemmaryError: as `Trainer.run`.
     """
-    model = module_of(config, weights, data.ids.shape[1])
+    model = decoder(config, weights, data.row)
     return model if Trainer(TextTask(model, data, how), how, folder).run() else None
 
 
@@ -130,7 +119,7 @@ class Long:
         names = sorted(path.name for path in (self.data / "books").glob("*.txt"))
         trained = [name for name in names if name not in HELD_BOOKS]
         settings = self.settings
-        weights = module_text(self.checkpoint, Trainable(settings.row, (None, self.short.window))).arrays()
+        weights = stored_decoder(self.checkpoint, settings.row).arrays()
         rows = books(self.data, self.tokenizer, settings.row, trained, settings.rows)
         model = train_long(self.config, weights, rows, settings.plan, self.out / "training")
         if model is None:
@@ -142,7 +131,7 @@ class Long:
             "after": self.measure(self.config, after),
         }
         text = json.dumps({name: [b._asdict() for b in found] for name, found in measured.items()}, indent=1)
-        (self.out / "positions.json").write_text(text, encoding="utf-8")
+        leave_text(self.out / "positions.json", text)
         print(said(measured))
         self.export(after)
         return True
@@ -151,7 +140,7 @@ class Long:
         """Loss by position in books that nothing is trained on."""
         row = self.settings.measured
         held = books(self.data, self.tokenizer, row, HELD_BOOKS, self.settings.held)
-        return loss_by_position(module_of(config, weights, row), held, doubling(128, row))
+        return loss_by_position(decoder(config, weights, row), held, doubling(128, row))
 
     def export(self, weights: Weights) -> None:
         """long.gguf: matrices in the settings' format, norms in float32."""
@@ -188,10 +177,8 @@ def main() -> None:
     given = parser.parse_args()
     steps = replace(Settings.plan, steps=given.steps)
     settings = Settings(row=given.row, measured=given.measured, plan=steps)
-    try:
+    with in_a_sentence():
         done = Long(given.model, given.data, given.out, settings).run()
-    except GemmaryError as error:
-        sys.exit(str(error))
     if not done:
         sys.exit("Interrupted. The same command goes on from here.")
 

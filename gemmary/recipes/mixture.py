@@ -13,9 +13,9 @@ import os
 import sys
 from pathlib import Path
 
-from ..errors import GemmaryError
 from ..train.data.plan import DataPlan, Source, read_plan
 from ..train.data.prepare import prepare
+from .results import in_a_sentence
 
 MIXTURE = DataPlan(
     sources=(
@@ -41,11 +41,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     arguments = parser.parse_args()
     folder = arguments.data or Path(os.environ.get("GEMMARY_DATA", "../shared/data"))
-    try:
+    with in_a_sentence():
         plan = read_plan(arguments.plan) if arguments.plan else MIXTURE
         report = prepare(plan, folder, arguments.out, tell=lambda line: print(line, file=sys.stderr))
-    except GemmaryError as error:
-        sys.exit(str(error))
     print(f"{report.total('copies'):,} documents, {report.total('tokens'):,} tokens: {arguments.out}")
 
 

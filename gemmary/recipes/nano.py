@@ -3,8 +3,8 @@
     python -m gemmary.recipes.nano --data ../shared/data --out runs/nano
 
 Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
-true of which picture; tower and decoder together, first on names and then on conversations; the tower frozen,
-and the decoder on; the files; an exam; the model card. Every stage leaves its result in the folder and is
+true of which picture; tower and decoder together, on names, then on words, then on conversations; the tower
+frozen, and the decoder on; the files; an exam; the card. Every stage leaves its result in the folder and is
 skipped where that is already there; training goes on from its last checkpoint.
 """
 
@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ..config import NANO, Config, Rope, VisionConfig
-from ..errors import GemmaryError
 from ..model.modules import TextModule
 from ..train.loop import Plan
 from ..train.optimizer import Learning
@@ -30,9 +29,11 @@ from .conversation import FOCUS, Mixture
 from .corpus import HELD_BOOKS, Corpus, Part
 from .language import WEIGHTS, Language, Phase
 from .long import books, lengthened, train_long
+from .network import decoder, new_tower
 from .pictures import Gallery
 from .release import SCORES, Exam, Release
-from .sight import Naming, Pairing, Seeing, Showing
+from .results import in_a_sentence, leave_arrays, leave_text
+from .sight import SPELLED, Naming, Pairing, Seeing, Showing
 
 # Before the long phase, and before it sees.
 STUDENT = replace(NANO, context=1024, rope_global=Rope(NANO.rope_global.theta), vision=None)
@@ -50,7 +51,7 @@ DECAY = Plan(steps=700, learning=Learning(warmup=20, cooldown=700), distill=TAUG
 GENTLE = Learning(peak=6e-4, warmup=5, cooldown=30)
 PAIRED = Learning(peak=2e-3, warmup=40, cooldown=700)
 TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
-SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=400)
+SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=1000)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class Long:
 LONG = Long(Plan(steps=30, rows=1, parts=2, learning=GENTLE))
 PAIRS = Pairing(Plan(steps=2400, rows=32, parts=2, learning=PAIRED), READER)
 NAMING = Naming(Plan(steps=1000, learning=TUNED), collages=7_000)
-TUNING = Showing(Plan(steps=600, learning=TUNED), pictures=12_000)
-SHOWING = Showing(Plan(steps=400, learning=SHOWN), pictures=6_500, text_share=0.5)
+SPELLING = Naming(Plan(steps=1400, learning=TUNED), collages=7_000, tiles=20_000, kinds=SPELLED)
+TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=12_000)
+SHOWING = Showing(Plan(steps=1300, learning=SHOWN), pictures=14_000, text_share=0.6)
 EXAM = Exam()
 
 
@@ -87,6 +89,7 @@ class Settings:
     long: Long = LONG
     pairing: Pairing = PAIRS
     naming: Naming = NAMING
+    spelling: Naming = SPELLING
     tuning: Showing = TUNING
     showing: Showing = SHOWING
     held_pages: int = 80
@@ -132,21 +135,24 @@ class Nano:
             longer = train_long(config, text.arrays(), rows, how.plan, path.parent)
             if longer is None:
                 return None
-            save_file(longer.arrays(), path)
-        found = TextModule(replace(config, vision=self.settings.eyes), self.language.ops(config))
-        found.load_arrays(load_file(path))
-        return found
+            leave_arrays(path, longer.arrays())
+        return decoder(replace(config, vision=self.settings.eyes), load_file(path), self.settings.row)
 
     def see(self, text: TextModule) -> bool:
         """Eyes: phrases; names of tiles; answers with the tower learning too, then with the tower frozen."""
-        settings, talk = self.settings, self._talk()
+        settings = self.settings
         seeing = Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
-        self.tower = seeing.tower(settings.seed)
+        self.tower = new_tower(seeing.vision, text.config.width, settings.seed)
+
+        def show(stage: str, how: Showing, frozen: bool) -> bool:
+            return seeing.show(text, self.tower, how, self._talk(stage), stage, frozen)
+
         return (
             seeing.pair(self.tower, settings.pairing, "pairs", settings.seed)
             and seeing.name(text, self.tower, settings.naming, "named", settings.seed)
-            and seeing.show(text, self.tower, settings.tuning, talk, "tuned", frozen=False)
-            and seeing.show(text, self.tower, settings.showing, talk, "shown", frozen=True)
+            and seeing.name(text, self.tower, settings.spelling, "spelled", settings.seed)
+            and show("tuned", settings.tuning, frozen=False)
+            and show("shown", settings.showing, frozen=True)
         )
 
     def release(self, text: TextModule) -> None:
@@ -155,9 +161,9 @@ class Nano:
         arrays = text.arrays()
         release.export(arrays, self.tower.arrays())
         release.examine(arrays, Gallery(self.settings.seed, held=True), self.settings.exam)
-        logs = {name: self.out / name / "log.jsonl" for name in self._stages()}
-        page = card(text.config, self.out / SCORES, logs)
-        (self.out / "README.md").write_text(page, encoding="utf-8")
+        folders = {name: self.out / name for name in self._stages()}
+        page = card(text.config, self.out / SCORES, folders)
+        leave_text(self.out / "README.md", page)
 
     def _stages(self) -> list[str]:
         settings = self.settings
@@ -166,13 +172,17 @@ class Nano:
             "long",
             "pairs",
             "named",
+            "spelled",
             "tuned",
             "shown",
         ]
 
-    def _talk(self) -> Iterator[Document]:
-        """Conversations without pictures, without end, so that what was learnt before is not forgotten."""
-        endless = Part("beside pictures", 10**12, 0.03, FOCUS)
+    def _talk(self, stage: str) -> Iterator[Document]:
+        """Conversations without pictures, without end, so that what was learnt before is not forgotten.
+
+        Each stage has its own: one that went on behind another's would begin elsewhere after a restart.
+        """
+        endless = Part(f"beside pictures, {stage}", 10**12, 0.03, FOCUS)
         return self.corpus.documents(self.tokenizer, endless, self.settings.row)
 
 
@@ -182,10 +192,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with books/ and multilingual/")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     arguments = parser.parse_args()
-    try:
+    with in_a_sentence():
         done = Nano(arguments.data, arguments.out, Settings()).run()
-    except GemmaryError as error:
-        sys.exit(str(error))
     if not done:
         sys.exit("Interrupted. The same command goes on from here.")
 

@@ -19,12 +19,9 @@ from ..formats import FORMATS
 from ..inputs.crops import PanAndScan
 from ..inputs.sentencepiece_model import read_model
 from ..inputs.tokenizer import Tokenizer
-from ..model.modules import TextModule
-from ..ops.trainable import Trainable
 from ..train.loss import mean_loss
 from ..train.packing import pack_rows
 from ..train.vocabulary import BOS, EOS, PAD, UNK
-from ..weights.assemble import module_text
 from ..weights.checkpoint import open_checkpoint
 from ..weights.save import write_gguf
 from ..weights.savevision import pack_tower, write_mmproj
@@ -34,9 +31,10 @@ from .conversation import FAMILIAR, KNOWN, OTHER
 from .corpus import Corpus
 from .everyday import everyday_tasks
 from .exam import Question, examine, generated, rephrased
-from .language import Weights
 from .lookup import lookup
+from .network import decoder, stored_decoder
 from .pictures import Gallery
+from .results import Weights, leave_text
 from .sightexam import KINDS, LONG, examine_sight, sighted
 
 TEXT_FILE, EYES_FILE, SCORES = "nano.gguf", "mmproj-nano.gguf", "scores.json"
@@ -93,7 +91,7 @@ class Release:
                 "pictures": pictures_scores(model, gallery, exam.pictures),
                 "pan and scan": scanned_scores(model, gallery, exam.pictures),
             }
-        path.write_text(json.dumps(scores, indent=1), encoding="utf-8")
+        leave_text(path, json.dumps(scores, indent=1))
 
     def _commands(self, model: Model, count: int) -> dict[str, Any]:
         search = lookup(self.corpus.pages, everyday_tasks(), self.corpus.translations)
@@ -122,14 +120,15 @@ class Release:
 
     def _perplexities(self, text: Weights, count: int) -> dict[str, dict[str, float]]:
         """Held-out text under the float32 weights and under the exported file."""
-        row, ops = self.row, Trainable(self.row, (None, self.config.window))
+        row = self.row
         slices = {
             "conversations": self.corpus.held_chats(self.tokenizer, count * row // 60, row),
             "books": self.corpus.held_books(self.tokenizer, count, row // 2),
         }
-        exact = TextModule(self.config, ops)
-        exact.load_arrays(text)
-        models = {"float32": exact, FORMAT: module_text(open_checkpoint(self.out / TEXT_FILE), ops)}
+        models = {
+            "float32": decoder(self.config, text, row),
+            FORMAT: stored_decoder(open_checkpoint(self.out / TEXT_FILE), row),
+        }
         return {
             name: {kind: math.exp(mean_loss(model, pack_rows(held, row))) for kind, model in models.items()}
             for name, held in slices.items()

@@ -10,13 +10,13 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ..config import Config, VisionConfig
 from ..inputs.tokenizer import Tokenizer
@@ -24,18 +24,19 @@ from ..inputs.turns import chat_prompt
 from ..model.modules import TextModule
 from ..model.vision_modules import ProjectorModule, TowerModule
 from ..ops.contract import Ints
-from ..ops.trainable import Trainable
+from ..train.data.shards import vocabulary_digest
 from ..train.feature_cache import CachedFeatures, write_features
-from ..train.initial import initialise_sigmoid, initialise_tower
 from ..train.loop import Plan, Trainer
 from ..train.packing import Document, pack_rows
 from ..train.pictures import Pictures, decoded
 from ..train.sight_task import SightTask
-from ..train.sigmoid_task import Pairs, SigmoidModel, SigmoidTask, TextEncoder
+from ..train.sigmoid_task import Pairs, SigmoidTask
 from ..train.vocabulary import END_OF_TURN, START_OF_TURN
 from .collage import Collages, Tiles, drawn_tiles, truths
-from .language import WEIGHTS, Weights
+from .language import WEIGHTS
+from .network import new_pairing
 from .pictures import Drawn, Gallery, fonts
+from .results import Weights, leave_arrays
 
 DESCRIBE = (
     "Describe the picture.", "describe this picture", "What does the picture show? Say everything.",
@@ -147,8 +148,15 @@ class Pairing:
     tiles: int = 24_000  # of each kind, for collages
     looks: tuple[Look, ...] = LOOKS  # those that have begun come equally often
 
+    def digest(self, drawings: Drawings, tokenizer: Tokenizer, seed: int) -> str:
+        """Of all that decides what a step shows and asks. Plan and reader are checked by themselves."""
+        own = {name: value for name, value in asdict(self).items() if name not in ("plan", "reader")}
+        what = [own, drawings.digest, vocabulary_digest(tokenizer), seed]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
 
 NAMED = (("thing", 2), ("thing", 4), ("letters", 2), ("letters", 4), ("sign", 4), ("label", 2))
+SPELLED = (("thing", 4), ("letters", 4), ("sign", 2), ("sign", 4), ("label", 1), ("label", 2))
 
 
 @dataclass(frozen=True)
@@ -183,12 +191,6 @@ class Seeing:
         self.tokenizer, self.out, self.row = tokenizer, out, row
         self._next = 0  # number of the first picture that no stage has used
 
-    def tower(self, seed: int) -> TowerModule:
-        """A tower with its first weights."""
-        made = TowerModule(self.vision, self.config.width, Trainable(self.vision.patches, (None,)))
-        initialise_tower(made, seed)
-        return made
-
     def pair(self, tower: TowerModule, how: Pairing, name: str, seed: int) -> bool:
         """Train the tower to tell which phrases are true of which pictures; False if interrupted."""
         drawings = self._take(how.plan.steps * how.batch)
@@ -213,11 +215,11 @@ class Seeing:
             texts = [self.tokenizer.encode(phrase)[: how.longest] for phrase in chosen]
             return Pairs(shown.pixels, texts, truths(shown.phrases, chosen), across)
 
-        model = SigmoidModel(tower, TextEncoder(how.reader, how.longest, how.size), how.bias)
-        initialise_sigmoid(model, seed)
-        done = Trainer(SigmoidTask(model, pairs, drawings.digest, how.plan), how.plan, path.parent).run()
+        model = new_pairing(tower, how.reader, how.longest, how.size, how.bias, seed)
+        digest = how.digest(drawings, self.tokenizer, seed)
+        done = Trainer(SigmoidTask(model, pairs, digest, how.plan), how.plan, path.parent).run()
         if done:
-            save_file(tower.arrays(), path)
+            leave_arrays(path, tower.arrays())
         return done
 
     def name(self, text: TextModule, tower: TowerModule, how: Naming, stage: str, seed: int) -> bool:
@@ -301,7 +303,7 @@ def learnt(text: TextModule, tower: TowerModule, task: SightTask, plan: Plan, fo
     """Train, and leave the result in the folder; False if interrupted."""
     done = Trainer(task, plan, folder).run()
     if done:
-        save_file(given(text, tower), folder / WEIGHTS)
+        leave_arrays(folder / WEIGHTS, given(text, tower))
     return done
 
 

@@ -69,7 +69,12 @@ def create_app(models: Models, settings: Settings | None = None, history: Histor
     app.state.models = models
     app.state.settings = settings
     app.state.history = history
-    app.state.pictures = Pictures(settings.remote_pictures, settings.remote_hosts, most=settings.max_pictures)
+    app.state.pictures = Pictures(
+        settings.remote_pictures,
+        settings.remote_hosts,
+        most=settings.max_pictures,
+        memory=settings.picture_memory,
+    )
     app.state.health = Health(models, settings.hang)
     app.state.metrics = Metrics(lambda: models.loaded)
     faults.install(app)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -17,12 +20,17 @@ from ..engine.sampling import Sampling
 from ..errors import ContextFullError
 from ..inputs.dataurl import is_data_url
 from ..inputs.prompt import Prompt
+from . import squares
 from .answering import Caller
 from .faults import RefusedError
 from .pictures import Pictures
 from .wire import Asked
 
 NEVER = -1e6  # a bias that no logit makes up for
+# Pictures are decoded one at a time, for up to 30 seconds each, and no thread can be cancelled: so they have
+# threads of their own, and keep no text waiting. Two: one squeezes while the other's picture is decoded.
+LOOKING = ThreadPoolExecutor(2, "gemmary-pictures")
+Source = Callable[[], str | bytes]  # of a picture, when its turn comes
 
 
 def caller(request: Request, user: str | None, salt: str | None) -> Caller:
@@ -77,11 +85,22 @@ async def prompt(
     pan_and_scan: bool = False,
     tiles: int | None = None,
 ) -> Prompt:
-    """The prompt of a chat. Tokenising and pictures take their time in another thread and process."""
+    """The prompt of a chat. Tokenising and pictures take their time in another thread and process.
+
+    Cancelling it ends it behind the picture that is being read.
+    """
     check_length(model, messages)
-    pictures.check_count(sum(part["type"] == "image_url" for part in _parts(messages)))
-    seen = [await _seen(message, pictures, tiles) for message in messages]
-    return await asyncio.to_thread(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
+    count = sum(part["type"] == "image_url" for part in _parts(messages))
+    pictures.check_count(count)
+    left = threading.Event()
+    seen = [await _seen(message, pictures, tiles, left) for message in messages]
+    most = squares.room(_parts(seen), model.config.vision, pan_and_scan, model.context)
+    make = partial(model.prompt, seen, pan_and_scan=pan_and_scan, tools=tools)
+    pool, made = LOOKING if count else None, partial(pictures.squares.made, most, make)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, made)
+    finally:
+        left.set()
 
 
 def check_queue(model: Model) -> None:
@@ -92,11 +111,15 @@ def check_queue(model: Model) -> None:
 
 def check_length(model: Model, messages: Sequence[Mapping[str, Any]]) -> None:
     """ContextFullError for messages that are far too long, before anything is done with them."""
-    characters = sum(len(text) for message in messages for text in _texts(message))
+    check_characters(model, sum(len(text) for message in messages for text in _texts(message)))
+
+
+def check_characters(model: Model, characters: int) -> None:
+    """ContextFullError for more than a context of the longest pieces would hold."""
     if characters // model.tokenizer.longest > model.context:
         raise ContextFullError(
-            f"the messages have {characters:,} characters, and the context of this model is "
-            f"{model.context:,} tokens: shorten the text or drop older messages"
+            f"the text has {characters:,} characters, and the context of this model is "
+            f"{model.context:,} tokens: shorten it or drop older messages"
         )
 
 
@@ -111,22 +134,37 @@ def _texts(message: Mapping[str, Any]) -> list[str]:
     return [content] if isinstance(content, str) else [part.get("text") or "" for part in content]
 
 
-async def _seen(message: Mapping[str, Any], pictures: Pictures, tiles: int | None) -> Mapping[str, Any]:
+async def _seen(
+    message: Mapping[str, Any], pictures: Pictures, tiles: int | None, left: threading.Event
+) -> Mapping[str, Any]:
     """The message with pictures that are data: nothing else is ever handed on."""
     if not isinstance(message.get("content"), list):
         return message
-    return {**message, "content": [await _part(part, pictures, tiles) for part in message["content"]]}
+    content = [await _part(part, pictures, tiles, left) for part in message["content"]]
+    return {**message, "content": content}
 
 
-async def _part(part: Mapping[str, Any], pictures: Pictures, tiles: int | None) -> Mapping[str, Any]:
+async def _part(
+    part: Mapping[str, Any], pictures: Pictures, tiles: int | None, left: threading.Event
+) -> Mapping[str, Any]:
     if part["type"] != "image_url":
         return part
     url, cut = part["image_url"]["url"], {key: part[key] for key in ("pan_and_scan", "tiles") if key in part}
     if tiles is not None and not cut:
         cut = {"tiles": tiles}
-    if is_data_url(url):
-        return {"type": "image_url", "image_url": {"url": url}, **cut}
-    return {"type": "image", "image": await pictures.fetch(url), **cut}
+    data = url if is_data_url(url) else await pictures.fetch(url)
+    return {"type": "image", "image": _source(data, left), **cut}
+
+
+def _source(data: str | bytes, left: threading.Event) -> Source:
+    """The picture, unless its client has gone when its turn comes."""
+
+    def source() -> str | bytes:
+        if left.is_set():
+            raise CancelledError
+        return data
+
+    return source
 
 
 def refuse(condition: object, message: str, param: str) -> None:

@@ -64,7 +64,7 @@ async def _chat(request: Request, asked: ChatRequest) -> Response:
     }
     if asked.stream:
         events = _events(head, answering, choices, asked)
-        return EventStream(events, state.settings.keep_alive, state.settings.stall)
+        return EventStream(events, answering.cancel, state.settings.keep_alive, state.settings.stall)
     return JSONResponse(await _whole(head, answering, choices))
 
 

@@ -60,7 +60,7 @@ async def _complete(request: Request, asked: CompletionRequest) -> Response:
     }
     if asked.stream:
         events = _events(head, answering, choices, asked, len(prompts))
-        return EventStream(events, state.settings.keep_alive, state.settings.stall)
+        return EventStream(events, answering.cancel, state.settings.keep_alive, state.settings.stall)
     return JSONResponse(await _whole(head, answering, choices, len(prompts)))
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from . import exporting, failure, faults
-from .exporting import File, Hash, Id, Said, Strict, System, Title, Values
+from .exporting import File, Hash, Id, Said, System, Title, Values
 from .history import History
 from .historyfile import HistoryError
 from .shapes import Faulty
+from .wire import Body
 
 MOST_PICTURE = 32 << 20  # bytes
 NO_HISTORY = "this server keeps no conversations: start it with a history"
@@ -33,7 +34,7 @@ router = APIRouter(prefix="/api", tags=["Web chat"], responses=REFUSALS)
 Place = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{4,64}$")]
 
 
-class New(Strict):
+class New(Body):
     """A conversation that begins."""
 
     title: Title | None = None
@@ -41,7 +42,7 @@ class New(Strict):
     settings: Values = Field(default_factory=dict)
 
 
-class Changes(Strict):
+class Changes(Body):
     """What changes; what is not named stays."""
 
     title: Title | None = None
@@ -50,7 +51,7 @@ class Changes(Strict):
     leaf: Id | None = None
 
 
-class Branching(Strict):
+class Branching(Body):
     """Where another conversation begins."""
 
     message: Id
@@ -158,7 +159,7 @@ async def add_picture(request: Request, id: Place) -> dict[str, str]:
         if len(data) > MOST_PICTURE:
             raise HistoryError("the picture is too large: make it smaller", 413)
     kind = exporting.kind_of(bytes(data))
-    name = await asyncio.to_thread(history.add_picture, owner_of(request), id, kind, bytes(data))
+    name = await run_in_threadpool(history.add_picture, owner_of(request), id, kind, bytes(data))
     return {"id": name}
 
 

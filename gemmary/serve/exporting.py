@@ -7,14 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..errors import ImageError
 from ..inputs.dataurl import from_data_url
 from .historyfile import HistoryError
+from .wire import Body, Strict, at_most
 
 FORMAT = "gemmary-conversations"
 MOST_TEXT = 4_000_000  # characters
+MOST_PICTURES = 10_000  # of a conversation in a file
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 NO_PICTURE = "this is no PNG, JPEG or WebP picture"
 
@@ -22,14 +24,8 @@ Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{4,64}$")]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Title = Annotated[str, Field(min_length=1, max_length=200)]
 System = Annotated[str, Field(max_length=200_000)]
-Values = Annotated[dict[str, str | int | float | bool | None], Field(max_length=64)]
+Values = Annotated[dict[str, str | int | float | bool | None], Field(max_length=64), at_most(64)]
 Whole = Mapping[str, Any]
-
-
-class Strict(BaseModel):
-    """JSON types as they are; unknown fields are refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Text(Strict):
@@ -49,10 +45,12 @@ class Picture(Strict):
     height: Annotated[int, Field(ge=1, le=1 << 20)]
 
 
-Content = Annotated[list[Annotated[Text | Picture, Field(discriminator="type")]], Field(max_length=256)]
+Content = Annotated[
+    list[Annotated[Text | Picture, Field(discriminator="type")]], Field(max_length=256, fail_fast=True)
+]
 
 
-class Said(Strict):
+class Said(Body):
     """A message without its place in the tree."""
 
     parent: Id | None
@@ -76,16 +74,16 @@ class Conversation(Strict):
     settings: Values
     leaf: Id | None
     created: Annotated[float, Field(ge=0, le=1e12)]
-    messages: Annotated[list[Message], Field(max_length=100_000)]
-    pictures: dict[Hash, str]
+    messages: Annotated[list[Message], Field(max_length=100_000, fail_fast=True)]
+    pictures: Annotated[dict[Hash, str], Field(max_length=MOST_PICTURES), at_most(MOST_PICTURES)]
 
 
-class File(Strict):
+class File(Body):
     """A file of conversations."""
 
     format: Literal["gemmary-conversations"]
     version: Literal[1]
-    conversations: Annotated[list[Conversation], Field(min_length=1, max_length=1000)]
+    conversations: Annotated[list[Conversation], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 def as_json(whole: Whole, read: Callable[[str], tuple[str, bytes]]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _wrong(error: Mapping[str, Any]) -> str:
         return f"{error['ctx']['discriminator']} must be one of {known}"
     if error["type"] == "missing":
         return "is missing"
-    return str(error["msg"]).replace("Input should be", "should be")
+    return str(error["msg"]).replace("Input should be", "should be").removeprefix("Value error, ")
 
 
 def documented(

@@ -220,11 +220,12 @@ def _code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-_DAMAGED = "{path} is damaged: start the server again, which sets it aside"
+_DAMAGED = "the history is damaged: start the server again, which sets it aside"
+_CLOSED = "the history cannot be opened: the server's log says where it is and why"
 _REASONS = {
-    sqlite3.SQLITE_FULL: (507, "the disk is full, and this was not kept: make room for {path}"),
-    sqlite3.SQLITE_READONLY: (503, "{path} cannot be written: check who may write there"),
-    sqlite3.SQLITE_CANTOPEN: (503, "{path} cannot be opened: check who may write there"),
+    sqlite3.SQLITE_FULL: (507, "the disk is full, and this was not kept: make room for the history"),
+    sqlite3.SQLITE_READONLY: (503, "the history cannot be written: check who may write there"),
+    sqlite3.SQLITE_CANTOPEN: (503, _CLOSED),
     sqlite3.SQLITE_BUSY: (503, "the history is busy: try again"),
     sqlite3.SQLITE_CORRUPT: (500, _DAMAGED),
     sqlite3.SQLITE_NOTADB: (500, _DAMAGED),
@@ -233,11 +234,14 @@ _REASONS = {
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """What the disk or SQLite refuses, as a HistoryError."""
+    """What the disk or SQLite refuses, as a HistoryError. Clients read it: path and cause go to the log."""
     try:
         yield
     except sqlite3.Error as error:
-        status, reason = _REASONS.get(_code(error), (500, "{path} cannot be read or written"))
-        raise HistoryError(f"{reason.format(path=path)} ({error})", status) from None
+        # Not its text, which may quote what somebody looked for.
+        log.error("the history %s: %s", path, getattr(error, "sqlite_errorname", type(error).__name__))
+        status, reason = _REASONS.get(_code(error), (500, "the history cannot be read or written"))
+        raise HistoryError(reason, status) from None
     except OSError as error:
-        raise HistoryError(f"{path} cannot be opened: {error.strerror}", 503) from None
+        log.error("the history %s: %s", path, error.strerror)
+        raise HistoryError(_CLOSED, 503) from None

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from . import faults
 from .models import Models
-from .wire import Strict
+from .wire import Body
 
 router = APIRouter(tags=["Server"])
 
 
-class Named(Strict):
+class Named(Body):
     """A model by its name."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]

@@ -68,7 +68,7 @@ async def _answer(request: Request, asked: MessagesRequest) -> Response:
     blocks = Blocks(reader)
     if asked.stream:
         events = _events(head, answering, blocks)
-        return EventStream(events, state.settings.keep_alive, state.settings.stall)
+        return EventStream(events, answering.cancel, state.settings.keep_alive, state.settings.stall)
     return JSONResponse(await _whole(head, answering, blocks))
 
 

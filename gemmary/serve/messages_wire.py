@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import BeforeValidator, Discriminator, Field
 
-from .wire import FunctionName, Name, Note, Seed, Stop, Strict, Tokens
+from .wire import MOST_MESSAGES, Body, FunctionName, Name, Note, Seed, Stop, Strict, Tokens, few_parts
 
 MAX_BLOCKS = 4096
 NO_EFFECT = "No effect."
@@ -44,7 +44,10 @@ class ImageBlock(Note):
 
 Blocks = (
     str
-    | Annotated[list[Annotated[TextBlock | ImageBlock, Discriminator("type")]], Field(max_length=MAX_BLOCKS)]
+    | Annotated[
+        list[Annotated[TextBlock | ImageBlock, Discriminator("type")]],
+        Field(max_length=MAX_BLOCKS, fail_fast=True),
+    ]
 )
 
 
@@ -81,7 +84,7 @@ class Turn(Note):
     """What one side says."""
 
     role: Literal["user", "assistant"]
-    content: str | Annotated[list[Block], Field(max_length=MAX_BLOCKS)]
+    content: str | Annotated[list[Block], Field(max_length=MAX_BLOCKS, fail_fast=True)]
 
 
 class AnthropicTool(Note):
@@ -127,13 +130,17 @@ class NoThinking(Strict):
     type: Literal["disabled"]
 
 
-class Conversation(Strict):
+class Conversation(Body):
     """What messages and the counting of their tokens have in common."""
 
     model: Name | None = None
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_BLOCKS)]
-    system: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)] | None = None
-    tools: Annotated[list[AnthropicTool], Field(max_length=128)] | None = None
+    messages: Annotated[
+        list[Turn],
+        Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True),
+        BeforeValidator(few_parts),
+    ]
+    system: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS, fail_fast=True)] | None = None
+    tools: Annotated[list[AnthropicTool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     output_config: OutputConfig | None = None
     thinking: NoThinking | None = None

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextvars import Context
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from ..engine.memory import Estimate
+from ..engine.memory import Estimate, machine_memory
 from ..engine.model import Model
 from ..errors import GemmaryError
+from ..model.pages import Pages
 from .accounts import current
 from .presence import report
 from .warming import warm
@@ -42,15 +44,18 @@ class BusyError(GemmaryError):
 
 @dataclass(frozen=True)
 class Source:
-    """A model that can be loaded. Both functions take their time and run in a thread of their own."""
+    """A model that can be loaded. Both functions take their time and run in a thread of their own.
 
-    load: Callable[[], Model]
+    load: is told how many bytes it may take. estimate: the least that it needs.
+    """
+
+    load: Callable[[int], Model]
     estimate: Callable[[], Estimate]
 
 
 @dataclass(eq=False)
 class Place:
-    """A model of the server, loaded or not. requests: those that need it now."""
+    """A model of the server, loaded or not. requests: those that need it now. task: loads it."""
 
     name: str
     source: Source | None
@@ -59,7 +64,12 @@ class Place:
     since: float = field(default_factory=time.time)
     used: float = field(default_factory=time.monotonic)
     requests: int = 0
-    loading: bool = False
+    task: asyncio.Task[Model] | None = None
+
+    @property
+    def loading(self) -> bool:
+        """Whether it is being loaded, or waits for that."""
+        return self.task is not None
 
     @property
     def busy(self) -> bool:
@@ -77,6 +87,17 @@ class Place:
         self.requests -= 1
         self.used = time.monotonic()
 
+    def begin(self, work: Coroutine[Any, Any, Model]) -> asyncio.Task[Model]:
+        """Load it by `work`, which belongs to no request."""
+        self.task = asyncio.create_task(work, context=Context())
+        self.task.add_done_callback(self._ended)
+        return self.task
+
+    def _ended(self, task: asyncio.Task[Model]) -> None:
+        if not task.cancelled():  # one that ended with its loop has a thread that loads on
+            task.exception()  # seen: those who asked may have left
+            self.task = None
+
 
 class Models:
     """Models by name. Its methods belong to the event loop, but for `close`."""
@@ -86,15 +107,15 @@ class Models:
         models: Mapping[str, Model] | None = None,
         default: str | None = None,
         sources: Mapping[str, Source] | None = None,
-        memory: float | None = None,
+        memory: int | None = None,
     ) -> None:
         """`models`: those that are loaded already, with `streams`. `default`: who answers where no model is
-        named; None: the first. `memory`: bytes that loaded models may take; None: no limit but the machine's.
+        named; None: the first. `memory`: bytes that loaded models may take; None: the machine's.
         """
         loaded = {name: Place(name, None, model) for name, model in (models or {}).items()}
         waiting = {name: Place(name, source) for name, source in (sources or {}).items()}
         self._places = {**loaded, **waiting}
-        self._memory = memory
+        self._memory = machine_memory() if memory is None else memory
         self._lock = asyncio.Lock()
         self.default = default if default is not None else next(iter(self._places))
         self._place(self.default)
@@ -124,11 +145,14 @@ class Models:
         UnknownModelError; UnavailableError where it cannot be loaded now.
         """
         place = self._place(name)
-        model = place.model if place.model is not None else await self._loaded(place)
-        place.used = time.monotonic()
-        if (account := current()) is not None:
+        if (account := current()) is not None:  # at once: nobody may unload it before the request goes on
             place.take()
             account.hold(place.name, place.give_back)
+        if place.model is not None:
+            model = place.model
+        else:  # a client that leaves must not take the loading along: its thread could not be stopped
+            model = await asyncio.shield(place.task or place.begin(self._loaded(place)))
+        place.used = time.monotonic()
         return model
 
     async def unload(self, name: str) -> None:
@@ -164,21 +188,15 @@ class Models:
 
     async def _loaded(self, place: Place) -> Model:
         async with self._lock:
-            if place.model is not None:
-                return place.model
-            place.loading = True
-            try:
-                return await self._load(place)
-            finally:
-                place.loading = False
+            return await self._load(place)
 
     async def _load(self, place: Place) -> Model:
         if place.source is None:
             raise UnavailableError("this model was unloaded")
         try:
-            place.size = await in_thread(place.source.estimate)
-            await self._make_room(place, place.size)
-            place.model = model = await in_thread(partial(_warmed, place.source, place.name))
+            size = await in_thread(place.source.estimate)
+            left = await self._make_room(size)
+            place.model = model = await in_thread(partial(_warmed, place.source, place.name, left))
         except UnavailableError:
             raise
         except Exception as fault:
@@ -186,13 +204,12 @@ class Models:
             raise UnavailableError(
                 "this model could not be loaded: the log of the server says why"
             ) from fault
+        place.size = size if model.scheduler is None else _taken(size, model.scheduler.pages)
         place.since = time.time()
         return model
 
-    async def _make_room(self, place: Place, size: Estimate) -> None:
-        """Unload who was idle longest, until `size` fits."""
-        if self._memory is None:
-            return
+    async def _make_room(self, size: Estimate) -> int:
+        """Unload who was idle longest, until `size` fits; the bytes that are left then."""
         while (held := self._held()) and held + size.total > self._memory:
             idle = [other for other in self._places.values() if _can_go(other)]
             if not idle:
@@ -200,6 +217,7 @@ class Models:
                     "other models answer and take the memory: ask again when they have ended"
                 )
             await self._drop(min(idle, key=lambda other: other.used))
+        return self._memory - held
 
     def _held(self) -> int:
         """Bytes that loaded models take."""
@@ -212,9 +230,14 @@ class Models:
             log.info("unloaded", extra={"model": place.name})
 
 
-def _warmed(source: Source, name: str) -> Model:
+def _taken(size: Estimate, pages: Pages) -> Estimate:
+    """What a loaded model takes: all of its pages, though those that were never used take nothing yet."""
+    return replace(size, pages=pages.bytes_total)
+
+
+def _warmed(source: Source, name: str, memory: int) -> Model:
     started = time.monotonic()
-    model = source.load()
+    model = source.load(memory)
     log.info("loaded", extra={"model": name, "seconds": round(time.monotonic() - started, 2)})
     warm(model, name)
     return model

@@ -11,14 +11,18 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import h11
 
 from ..errors import PromptError
 from ..inputs.dataurl import MAX_BYTES
+from .squares import Squares
 
 OFF = (
     "this server fetches no pictures: send them as data URLs, such as data:image/png;base64,iVBORw0..., in "
@@ -28,6 +32,8 @@ REFUSED = "the picture's URL is refused: it must be http or https, of a public h
 FAILED = "the picture could not be fetched from its URL"
 SECONDS = 5.0
 HEADER_BYTES = 16 << 10
+# A name server that does not answer holds a thread for longer than a fetch may take: one of these only.
+NAMES = ThreadPoolExecutor(4, "gemmary-names")
 URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<target>/[!$-;=?-Z_a-z~%]*)?(?:\?(?P<query>[!$-;=?-Z_a-z~%]*))?(?:#[!$-;=?-Z_a-z~%]*)?",
@@ -101,7 +107,8 @@ def public(text: str) -> bool:
 
 async def resolved(host: str, port: int) -> Sequence[str]:
     """The addresses of a host, as the system knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)  # SOCK_STREAM
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(NAMES, ask)
     return [str(entry[4][0]) for entry in found]
 
 
@@ -116,9 +123,14 @@ class Pictures:
         ports: Collection[int] = tuple(PORTS.values()),
         reachable: Callable[[str], bool] = public,
         most: int = 16,
+        memory: int = 1 << 30,
     ) -> None:
-        """`hosts`: the only ones to be asked; none: any. `most`: in a request. The others are for tests."""
+        """`hosts`: the only ones to be asked; none: any. `most`: in a request. `memory`: see Squares.
+
+        The others are for tests.
+        """
         self._most = most
+        self.squares = Squares(memory)
         self._allowed, self._hosts, self._ports = allowed, frozenset(hosts), frozenset(ports)
         self._resolve, self._reachable = resolve, reachable
 

@@ -20,6 +20,8 @@ from .settings import Settings
 
 FULL = "this server has as many connections as it may: ask again in a while"
 INVALID = "this is no HTTP request that can be read"
+PROBES = 3  # of the kernel, without an answer, until a client counts as gone
+LONGEST_PROBE, LONGEST_SILENCE = 32767, 2**31 - 1  # seconds, and milliseconds, that Linux takes
 CLOSING = 2.0  # seconds in which a closed connection has to hand over its last data
 
 
@@ -115,10 +117,24 @@ def protocol(settings: Settings) -> type[Protocol]:
 
 
 def _watch(connection: socket.socket, stall: float) -> None:
-    """Let the kernel end a connection whose other side takes nothing, or is not there any more."""
+    """Let the kernel end a connection whose other side takes nothing, or is not there any more.
+
+    While we have nothing to send, as before a whole answer is there, only its probes find that out: the first
+    after a quarter of `stall`, and three that get no answer take the rest.
+    """
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family in (socket.AF_INET, socket.AF_INET6):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall * 1000))
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    quarter = min(max(1, round(stall / 4)), LONGEST_PROBE)
+    limits = {
+        "TCP_KEEPIDLE": quarter,
+        "TCP_KEEPINTVL": quarter,
+        "TCP_KEEPCNT": PROBES,
+        "TCP_USER_TIMEOUT": min(int(stall * 1000), LONGEST_SILENCE),
+    }
+    for name, value in limits.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has all
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _response(status: int, message: str, more: bytes = b"") -> bytes:

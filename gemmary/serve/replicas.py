@@ -1,10 +1,11 @@
 """Several engines behind Ray Serve, on one machine or many.
 
-    serve run gemmary.serve.replicas:app model=FILE replicas=4
+    GEMMARY_API_KEY_FILE=KEYS serve run gemmary.serve.replicas:app model=FILE replicas=4
 
 A `Front` takes requests over HTTP and hands them on as values (relay.py); an `Engine` is what `gemmary serve`
-starts, without its port. Ray's router asks `Affinity` who answers. Ray is imported here only when it is there
-already: by `app`, which Ray calls, and by what it starts.
+starts, without its port. Both ask for the key: the front before it reads a body, the engine as ever. Ray's
+router asks `Affinity` who answers. Ray is imported here only when it is there already: by `app`, which Ray
+calls, and by what it starts.
 """
 # Annotations are read by Ray as they are: no `from __future__ import annotations` here.
 
@@ -18,12 +19,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from . import failure, faults
 from .affinity import Affinity, Chain, chain_of
+from .asgi import App, Receive, Scope, Send
+from .bodies import Bodies
+from .guard import NO_KEY, READING, Keys
+from .headers import secured
+from .refusal import refuse
 from .relay import Asked, Head, answer
+from .settings import Settings, SettingsError, read
 
-LARGEST = 64 << 20  # bytes of a body: pictures come in it
+EVERYWHERE = "0.0.0.0"  # where Ray listens is its own setting: others may reach it
+OPEN = (
+    "a cluster can be reached from other machines: say who may ask with GEMMARY_API_KEY_FILE=FILE in the "
+    "environment of Ray's processes, or let everybody with GEMMARY_NO_KEY=true"
+)
 SIGNATURE = b"x-engine"  # a header of every answer: which engine gave it
 TRIES = 3  # engines that are asked, where they are lost before they have said anything
-TOO_LARGE = f"the body is larger than {LARGEST >> 20} MiB: send smaller pictures, or fewer"
 LOST = "the engine that answered was lost: ask again"
 FULL = "all engines are busy and too many requests wait: ask again later"
 
@@ -44,6 +54,14 @@ class Cluster(BaseModel):
     bound: float = Field(default=1.25, ge=1, description="Times the mean load that an engine may have.")
 
 
+def cluster_settings() -> Settings:
+    """What GEMMARY_* in the environment say. SettingsError where it is wrong, or says not who may ask."""
+    settings = read()
+    if not (settings.keys or settings.no_key):
+        raise SettingsError(OPEN)
+    return settings.model_copy(update={"host": EVERYWHERE})
+
+
 class Engine:
     """One engine with its model: answers requests that are values."""
 
@@ -53,9 +71,9 @@ class Engine:
         from ..engine.load import load
         from .app import create_app
         from .models import Models
-        from .settings import Settings
         from .warming import warm
 
+        settings = cluster_settings()
         threads = cluster.threads or max(int(cluster.cpus), 1)
         model = load(
             cluster.model,
@@ -67,7 +85,7 @@ class Engine:
         warm(model, cluster.name)
         self._name = str(serve.get_replica_context().replica_id.unique_id)
         self._model = model
-        self._app = create_app(Models({cluster.name: model}), Settings())
+        self._app = create_app(Models({cluster.name: model}), settings)
 
     async def answer(self, asked: Asked, chain: Chain) -> AsyncGenerator[Head | bytes, None]:
         """The head of the answer and its body. `chain` is for the router."""
@@ -87,13 +105,33 @@ class Front:
     """Takes requests over HTTP and passes answers through as they come."""
 
     def __init__(self, engines: Any) -> None:
+        settings = cluster_settings()
         self._engines = engines.options(stream=True)
+        self._keys = Keys(settings.keys)
+        self._bodies = Bodies(self._relay, settings)
 
     async def __call__(self, request: Request) -> Response:
+        """Ray gives a request, and sends what is returned."""
+        return Late(secured(self._admit))
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Nothing is read of a body that comes without the key."""
+        if not self._keys or self._keys.owner(scope) is not None:
+            await self._bodies(scope, receive, send)
+        elif scope["method"] in READING:  # what is open is the engine's to know
+            await self._answer(scope, b"", receive, send)
+        else:
+            await refuse(NO_KEY, scope, receive, send)
+
+    async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope, (await receive()).get("body", b""), receive, send)
+
+    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        response = await self._response(Request(scope), body)
+        await response(scope, receive, send)
+
+    async def _response(self, request: Request, body: bytes) -> Response:
         """Ask the engines. An engine that is lost before it has answered is not the client's business."""
-        body = await _body(request)
-        if body is None:
-            return faults.answer(request.url.path, TOO_LARGE, failure.Kind(413))
         asked = Asked(
             request.method, request.url.path, request.url.query.encode("latin-1"), list(request.headers.raw),
             body, request.client and (request.client.host, request.client.port),
@@ -125,14 +163,16 @@ class Front:
         return response
 
 
-async def _body(request: Request) -> bytes | None:
-    """The body; None for one that is too large."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST:
-            return None
-    return bytes(body)
+class Late(Response):
+    """An answer that an application gives when it is sent."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it answer."""
+        await self._app(scope, receive, send)
 
 
 async def _rest(pieces: Any) -> AsyncIterator[bytes]:
@@ -145,7 +185,11 @@ async def _rest(pieces: Any) -> AsyncIterator[bytes]:
 
 
 def app(cluster: Cluster) -> Any:
-    """The application for Ray Serve: `serve run gemmary.serve.replicas:app model=FILE replicas=4`."""
+    """The application for Ray Serve: `serve run gemmary.serve.replicas:app model=FILE replicas=4`.
+
+    SettingsError before anything is started.
+    """
+    cluster_settings()
     from ray import serve
     from ray.serve.config import RequestRouterConfig
 

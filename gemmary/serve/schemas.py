@@ -11,6 +11,8 @@ MOST_LEVELS = 32
 MOST_NODES = 2000  # objects and lists
 MOST_CALLS = 16  # in one answer
 LITERAL = ("const", "enum", "default", "examples")  # their values are data, not schemas
+# Below these, keys are names.
+NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
 
 def checked(schema: dict[str, Any]) -> dict[str, Any]:
@@ -65,8 +67,13 @@ def _moved(schema: Any, place: str) -> Any:
         return [_moved(item, place) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    return {
-        key: place + value[1:] if key == "$ref" and isinstance(value, str) and value.startswith("#")
-        else value if key in LITERAL else _moved(value, place)
-        for key, value in schema.items()
-    }  # fmt: skip
+    return {key: _moved_below(key, value, place) for key, value in schema.items()}
+
+
+def _moved_below(key: str, value: Any, place: str) -> Any:
+    """What stands at a keyword of a schema."""
+    if key == "$ref" and isinstance(value, str) and value.startswith("#"):
+        return place + value[1:]
+    if key in NAMES and isinstance(value, dict):  # a parameter may have the name of a keyword
+        return {name: _moved(below, place) for name, below in value.items()}
+    return value if key in LITERAL else _moved(value, place)

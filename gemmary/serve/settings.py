@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     body_memory: int = Field(
         default=512 * MIB, ge=1024, description="Bytes of all requests that are worked on."
     )
+    picture_memory: int = Field(
+        default=1024 * MIB, ge=1024, description="Bytes of what the pictures of all requests become."
+    )
     remote_pictures: bool = Field(default=False, description="Fetch pictures that a message names by a URL.")
     remote_hosts: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(), description="Fetch from this host only; may be repeated. None: any."

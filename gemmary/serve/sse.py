@@ -28,15 +28,22 @@ def event(data: Any, name: str | None = None) -> bytes:
 class EventStream(Response):
     """Sends `events` as they come, and a comment where none came for `keep_alive` seconds.
 
-    A client that goes, or takes no data for `stall` seconds, ends it: `events` is closed.
+    A client that goes, or takes no data for `stall` seconds, ends it: `events` is closed, and `ended` called.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], keep_alive: float, stall: float) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        ended: Callable[[], object],
+        keep_alive: float,
+        stall: float,
+    ) -> None:
+        """`ended`: called at the end, however it comes."""
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
-        self._events, self._keep_alive, self._stall = events, keep_alive, stall
+        self._events, self._ended, self._keep_alive, self._stall = events, ended, keep_alive, stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writing, watching = asyncio.ensure_future(self._write(send)), asyncio.ensure_future(gone(receive))
@@ -47,6 +54,7 @@ class EventStream(Response):
         except (TimeoutError, OSError):
             pass  # the client takes nothing, or has gone
         finally:
+            self._ended()  # closing a generator that never began runs no `finally` in it
             await end(writing)
             await end(watching)
             await self._events.aclose()

@@ -39,10 +39,24 @@ async def _tokenize(request: Request, asked: TokenizeRequest) -> Response:
         messages = [message.model_dump(exclude_none=True) for message in asked.messages or ()]
         tools = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
         ids = (await asking.prompt(model, messages, state.pictures, tools or None)).ids
-    else:
-        ids = await asyncio.to_thread(model.tokenizer.encode, text)
-        if asked.add_special_tokens is not False and model.tokenizer.bos is not None:
-            ids = [model.tokenizer.bos, *ids]
+        return await asyncio.to_thread(_tokenized, model, ids, asked)
+    asking.check_characters(model, len(text))
+    return await asyncio.to_thread(_encoded, model, text, asked)
+
+
+async def _detokenize(request: Request, asked: DetokenizeRequest) -> Response:
+    model: Model = await request.app.state.models.ready(asked.model)
+    return await asyncio.to_thread(_decoded, model, asked.tokens)
+
+
+# In threads: an answer of many tokens takes a while to write, too.
+def _encoded(model: Model, text: str, asked: TokenizeRequest) -> Response:
+    ids, bos = model.tokenizer.encode(text), model.tokenizer.bos
+    front = [bos] if asked.add_special_tokens is not False and bos is not None else []
+    return _tokenized(model, [*front, *ids], asked)
+
+
+def _tokenized(model: Model, ids: list[int], asked: TokenizeRequest) -> Response:
     answer: Tokenized = {"tokens": ids, "count": len(ids), "max_model_len": model.context}
     if asked.return_token_strs:
         answer["token_strs"] = [
@@ -51,7 +65,6 @@ async def _tokenize(request: Request, asked: TokenizeRequest) -> Response:
     return JSONResponse(answer)
 
 
-async def _detokenize(request: Request, asked: DetokenizeRequest) -> Response:
-    model: Model = await request.app.state.models.ready(asked.model)
-    text = await asyncio.to_thread(model.tokenizer.decode, asked.tokens)
+def _decoded(model: Model, ids: list[int]) -> Response:
+    text = model.tokenizer.decode(ids)
     return JSONResponse({"prompt": text, "content": text})

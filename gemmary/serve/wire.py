@@ -8,12 +8,27 @@ other servers have noted. `null` stands for the default.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
+MOST_BIASES = 1024
+MOST_FIELDS = 100  # of an object
+MOST_FAULTS = 100  # of a request: the first is told
+MOST_MESSAGES = 4096
+MOST_PARTS = 16_384  # of all messages of a request
 LARGEST_SEED = 9_223_372_036_854_776_000  # as OpenAI has it: 2**63, rounded as readers of JSON round it
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -24,20 +39,52 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 Tokens = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]
 Seed = Annotated[int, Field(ge=-LARGEST_SEED, le=LARGEST_SEED)]
 Id = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]
-Ids = Annotated[list[Id], Field(min_length=1, max_length=1 << 20)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=1 << 20, fail_fast=True)]
 Tiles = Annotated[int, Field(ge=2, le=8)]
 
 
-class Strict(BaseModel):
-    """JSON types as they are; unknown fields are refused."""
+def few_fields(sent: Any, most: int) -> Any:
+    """What was sent, if it has few keys. Looked at first: each that is wrong would be a fault of its own."""
+    if isinstance(sent, dict) and len(sent) > most:
+        raise ValueError(f"more than {most:,} fields")
+    return sent
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+def at_most(most: int) -> BeforeValidator:
+    """A bound for the keys of an object."""
+    return BeforeValidator(lambda sent: few_fields(sent, most))
 
 
-class Note(Strict):
-    """The same; unknown fields are dropped."""
+class Note(BaseModel):
+    """JSON types as they are; unknown fields are dropped."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class Strict(Note):
+    """The same; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, sent: Any) -> Any:
+        return few_fields(sent, MOST_FIELDS)
+
+
+class Body(Strict):
+    """A whole request. However much is wrong with it, few faults are made into words."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _few_faults(cls, sent: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """FastAPI makes each fault a dict, on the event loop: those of a megabyte would stop the server."""
+        try:
+            return handler(sent)
+        except ValidationError as faults:
+            if faults.error_count() > MOST_FAULTS:
+                raise ValueError("more is wrong than can be told") from None
+            raise
 
 
 class TextPart(Note):
@@ -63,8 +110,8 @@ class ImagePart(Note):
 
 
 Part = Annotated[TextPart | ImagePart, Discriminator("type")]
-Texts = str | list[TextPart]
-Parts = str | list[Part]
+Texts = str | Annotated[list[TextPart], Field(max_length=MOST_PARTS, fail_fast=True)]
+Parts = str | Annotated[list[Part], Field(max_length=MOST_PARTS, fail_fast=True)]
 
 
 class SystemMessage(Note):
@@ -101,7 +148,7 @@ class AssistantMessage(Note):
 
     role: Literal["assistant"]
     content: Texts | None = None
-    tool_calls: Annotated[list[CallPart], Field(max_length=128)] | None = None
+    tool_calls: Annotated[list[CallPart], Field(max_length=128, fail_fast=True)] | None = None
 
 
 class ToolMessage(Note):
@@ -113,7 +160,37 @@ class ToolMessage(Note):
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Discriminator("role")]
-Messages = Annotated[list[Message], Field(min_length=1, max_length=4096)]
+
+
+def few_parts(messages: Any) -> Any:
+    """The messages, if they do not have too many parts: each takes far more memory than it has bytes."""
+    if isinstance(messages, list) and len(messages) <= MOST_MESSAGES:
+        for number, _ in enumerate(_parts(messages)):
+            if number == MOST_PARTS:
+                raise ValueError(f"more than {MOST_PARTS:,} parts in all")
+    return messages
+
+
+def _parts(messages: list[Any]) -> Iterator[Any]:
+    """Parts and calls of messages, and parts of these parts."""
+    for message in messages:
+        for part in _within(message):
+            yield part
+            yield from _within(part)
+
+
+def _within(value: Any) -> Iterator[Any]:
+    """What is listed in a message, or in a part of one."""
+    if isinstance(value, dict):
+        for listed in (value.get("content"), value.get("tool_calls")):
+            yield from listed if isinstance(listed, list) else ()
+
+
+Messages = Annotated[
+    list[Message],
+    Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True),
+    BeforeValidator(few_parts),
+]
 
 
 class Function(Strict):
@@ -132,7 +209,7 @@ class Tool(Strict):
     function: Function
 
 
-Tools = Annotated[list[Tool], Field(max_length=128)]
+Tools = Annotated[list[Tool], Field(max_length=128, fail_fast=True)]
 
 
 class Chosen(Strict):
@@ -191,7 +268,7 @@ class StreamOptions(Strict):
     ] = None
 
 
-class Harmless(Strict):
+class Harmless(Body):
     """Fields of OpenAI's API that cannot change an answer here: they are taken, and have no effect."""
 
     metadata: Annotated[dict[str, Any] | None, Field(description="No effect.")] = None
@@ -227,7 +304,9 @@ class Asked(Harmless):
     frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
     repeat_penalty: Annotated[float | None, Field(ge=0.01, le=100, description="1: none.")] = None
     logit_bias: Annotated[
-        dict[TokenText, Bias] | None, Field(max_length=1024, description="Added to logits, by token id.")
+        dict[TokenText, Bias] | None,
+        Field(max_length=MOST_BIASES, description="Added to logits, by token id."),
+        at_most(MOST_BIASES),
     ] = None
     stream: Annotated[bool | None, Field(description="Send the answer while it is made.")] = None
     stream_options: StreamOptions | None = None
@@ -262,7 +341,7 @@ class ChatRequest(Asked):
         bool | None, Field(description="Show crops of wide and tall pictures too, for small print.")
     ] = None
     tiles: Annotated[Tiles | None, Field(description="Show tiles x tiles crops of every picture.")] = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=8, fail_fast=True)] | None = None
     functions: Annotated[None, Field(description="Older than tools, and not here.")] = None
     function_call: Annotated[None, Field(description="Older than tool_choice, and not here.")] = None
     audio: Annotated[None, Field(description="Not here.")] = None
@@ -276,8 +355,8 @@ class CompletionRequest(Asked):
     prompt: (
         str
         | Ids
-        | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
-        | Annotated[list[Ids], Field(min_length=1, max_length=MOST_CHOICES)]
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES, fail_fast=True)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=MOST_CHOICES, fail_fast=True)]
     )
     max_tokens: Annotated[Tokens | None, Field(description="16 if not said, as OpenAI has it.")] = None
     logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
@@ -286,7 +365,7 @@ class CompletionRequest(Asked):
     suffix: Annotated[None, Field(description="Not here: Gemma 3 does not fill in the middle.")] = None
 
 
-class TokenizeRequest(Strict):
+class TokenizeRequest(Body):
     """POST /tokenize: a text (`prompt` or `content`), or the messages of a chat."""
 
     model: Name | None = None
@@ -300,8 +379,8 @@ class TokenizeRequest(Strict):
     return_token_strs: Annotated[bool | None, Field(description="The text of each token, too.")] = None
 
 
-class DetokenizeRequest(Strict):
+class DetokenizeRequest(Body):
     """POST /detokenize."""
 
     model: Name | None = None
-    tokens: Annotated[list[Id], Field(max_length=1 << 20)]
+    tokens: Annotated[list[Id], Field(max_length=1 << 20, fail_fast=True)]

@@ -102,6 +102,11 @@ def oldest(folder: Path) -> int:
     return min((step_of(path) for path in committed(folder)), default=0)
 
 
+def newest(folder: Path) -> int:
+    """The step of the newest checkpoint, intact or not; 0 where there is none."""
+    return max((step_of(path) for path in committed(folder)), default=0)
+
+
 def drop_after(folder: Path, step: int) -> None:
     """Remove the checkpoints of later steps: the run goes another way from `step` on."""
     for path in committed(folder):
@@ -126,6 +131,17 @@ def forced(path: Path) -> str:
 def load_latest(
     folder: Path, warn: Callable[[str], None] | None = None, upto: float = math.inf
 ) -> Checkpoint | None:
+    """All of the checkpoint that `latest` finds."""
+    path = latest(folder, warn, upto)
+    if path is None:
+        return None
+    with TensorFiles(path) as files:
+        tensors = {name: files.whole(name) for name in files.names}
+    step, state = state_of(path)
+    return Checkpoint(step, tensors, state)
+
+
+def latest(folder: Path, warn: Callable[[str], None] | None = None, upto: float = math.inf) -> Path | None:
     """The newest intact checkpoint of step `upto` or before; None where there is none at all.
 
     A damaged one is reported through `warn` (stderr) and the one before it is tried. CheckpointError: all of
@@ -136,10 +152,7 @@ def load_latest(
     for path in found:
         problem = fault(path)
         if problem is None:
-            with TensorFiles(path) as files:
-                tensors = {name: files.whole(name) for name in files.names}
-            step, state = state_of(path)
-            return Checkpoint(step, tensors, state)
+            return path
         report(f"{path}: {problem}; trying the checkpoint before it")
     if found:
         raise none_intact(folder)

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 
 from ..errors import GemmaryError
+from ..inputs.prompt import brightness
 from ..model.vision_modules import TowerModule, TrunkModule
 from ..ops.contract import Ints
-from .pictures import Pictures, brightness
+from .pictures import Pictures
 from .sealed_file import ChangedError, open_sealed, write_sealed
 from .teacher import digest_of
 

@@ -25,7 +25,7 @@ from .layers import prepared
 from .lock import locked
 from .optimizer import Learning, optimizers, update
 from .sampling import Distillation
-from .sharded import ShardedGradients
+from .sharded import ShardedGradients, check_shards
 from .sharded_checkpoint import ShardedWriter
 from .spike import SpikeGuard, Spikes
 from .task import Task
@@ -48,7 +48,7 @@ class Plan:
     weights, 0 for none. The last `keep` checkpoints stay; `background` writes them beside the training.
     After `patience` steps in a row that are not finite, or a spike, if `spikes` says what that is, the run
     steps back; without `spikes` it gives up. `distill`: how to learn from a teacher. `z`: weight of the
-    z-loss, 0 for none.
+    z-loss, 0 for none. `shards`: processes that share the weights; all of them by default (`mesh_of`).
     """
 
     steps: int
@@ -69,6 +69,7 @@ class Plan:
     seed: int = 0
     distill: Distillation | None = None
     z: float = 0.0
+    shards: int | None = None
 
 
 class Trainer:
@@ -214,18 +215,11 @@ class Trainer:
     def _resume(self, writer: Writer | ShardedWriter) -> None:
         found = self._load()
         if found is not None:
-            self._check_same(found)
+            check_same(self.folder, found.state, self.identity)
             self._restore(found)
             self.guard.restore(found.state)
         elif self.plan.spikes:
             self._save(writer)  # something to step back to, from the first steps too
-
-    def _check_same(self, found: checkpoint.Checkpoint) -> None:
-        for name, now in self.identity.items():
-            before = found.state.get(name, now)  # one from before it was recorded goes on
-            if before != now:
-                what = f"another {name}{_difference(before, now)}"
-                raise GemmaryError(f"{self.folder} was trained with {what}; use another folder")
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
         snapshot.restore(self.task.module, self.optimizers, self.average, found.tensors)
@@ -233,16 +227,26 @@ class Trainer:
         self.skipped = found.state["skipped"]
 
 
+def check_same(folder: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
+    """GemmaryError: the checkpoint in `folder` with this state belongs to another plan, model, ..."""
+    for name, now in identity.items():
+        before = state.get(name, now)  # one from before it was recorded goes on
+        if before != now:
+            what = f"another {name}{_difference(before, now)}"
+            raise GemmaryError(f"{folder} was trained with {what}; use another folder")
+
+
 def _gradients(task: Task, plan: Plan, company: Company) -> Gradients:
+    check_shards(company, plan.shards)
     if company.size > 1:
-        return ShardedGradients(task, company, plan.low)
+        return ShardedGradients(task, company, plan.low, plan.shards)
     return gradients_for(task, plan.workers)
 
 
 def _lasting(plan: Plan) -> dict[str, Any]:
     """What must not change within a run, as JSON: all but its length and what changes no bit."""
     values = asdict(plan)
-    habits = ["steps", "keep", "recompute", "background"]
+    habits = ["steps", "keep", "recompute", "background", "shards"]
     if plan.spikes is None:  # else they say where a run goes back to, and when
         habits += ["checkpoint_every", "patience"]
     for name in habits:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageError
-from ..inputs.views import LEVELS, look
-from ..ops.contract import Floats, Ints
+from ..inputs.views import look
+from ..ops.contract import Ints
 from .packing import Document
 
 Pixels = npt.NDArray[Any]  # uint8 [n, 3, S, S], or float32 in -1..1
@@ -51,12 +51,6 @@ class PictureArray:
         return found
 
 
-def brightness(pixels: Pixels) -> Floats:
-    """What a tower sees, float32 in -1..1: of whole numbers 0 to 255 what inputs/views.py makes of them."""
-    found: Floats = LEVELS[pixels] if pixels.dtype == np.uint8 else pixels
-    return found
-
-
 def decoded(sources: Sequence[object], side: int) -> tuple[PictureArray, dict[int, str]]:
     """Whatever `read_picture` reads, as squares of `side` pixels; and what is wrong, by number.
 
@@ -65,7 +59,7 @@ def decoded(sources: Sequence[object], side: int) -> tuple[PictureArray, dict[in
     pixels, broken = np.zeros((len(sources), 3, side, side), np.uint8), {}
     for number, source in enumerate(sources):
         try:
-            pixels[number] = np.rint((look(source, side).pixels[0] + 1.0) * 127.5)
+            pixels[number] = look(source, side).pixels[0]
         except ImageError as error:
             broken[number] = str(error)
     return PictureArray(pixels), broken

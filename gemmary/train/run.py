@@ -15,6 +15,7 @@ from typing import Any
 
 from ..config import Config
 from ..inputs.tokenizer import Tokenizer
+from . import checkpoint
 from .company import Company, torchrun
 from .data.rows import PackedShards
 from .export import check_save, export
@@ -23,8 +24,9 @@ from .loop import Trainer
 from .runcost import Cost, run_cost, steps_of
 from .rundata import check_folder, data_files, opened, packed_rows, run_data
 from .runfolder import RunFolder
-from .runmodel import Source, check_vocabulary, device, open_source, student, teacher, text_config
+from .runmodel import Source, check_vocabulary, device, open_source, student, teacher, text_config, trained
 from .runplan import RunPlan, TeacherPlan
+from .sharded import check_shards
 from .tables import PlanError
 from .teacher import Teacher
 from .teacher_cache import CachedTeacher, write_targets
@@ -53,10 +55,12 @@ class Run:
         """All stages. GemmaryError: whatever stops it, in a sentence.
 
         Where torchrun started several processes the first prepares for all, and the model is not written: the
-        same run on one process does that.
+        same run on one process does that, which needs memory for the weights alone.
         """
         self._check()
         with torchrun() as company, self.folder.claimed(self.plan) if company.lead else nullcontext():
+            if company.size > 1:  # one process may prepare or export for many
+                check_shards(company, self.plan.train.shards)
             if (finished := self._finished()) is not None:
                 return finished
             with _first(company):
@@ -153,25 +157,43 @@ class Run:
     # Training
 
     def _train(self, data: PackedShards, vocabulary: bytes, company: Company) -> Result:
-        plan = replace(self.plan.train, steps=steps_of(self.plan, len(data)))
+        steps = steps_of(self.plan, len(data))
         config = text_config(self.plan, self._origin, Tokenizer.from_model(vocabulary).vocab)
+        while (found := self._checkpoint(steps, company)) is None:
+            step = self._learn(data, config, steps, company)
+            if step < steps or company.size > 1:
+                return Result((), step, step >= steps)
+        return self._export(found, config, vocabulary)
+
+    def _checkpoint(self, steps: int, company: Company) -> Path | None:
+        """The end of the training, where one process finds it intact: many would all have to read it."""
+        if company.size > 1 or not self.folder.trained(steps):
+            return None
+        found = checkpoint.latest(self.folder.train)
+        return found if found is not None and checkpoint.step_of(found) >= steps else None
+
+    def _learn(self, data: PackedShards, config: Config, steps: int, company: Company) -> int:
+        """The step that training came to. What it needs memory for is gone when the model is written."""
+        plan = replace(self.plan.train, steps=steps)
         model = student(self.plan, self._origin, config)
+        if company.size == 1:  # the shards of many go to their devices later: whole it may not fit there
+            model.to(device())
         wanted, source = self.plan.teacher, self._teaching
         with _first(company):
             taught = None if wanted is None or source is None else self._teacher(wanted, source, data, config)
         trainer = Trainer(TextTask(model, data, plan, taught), plan, self.folder.train, company=company)
         self.voice.say(f"Training: {self.folder.train}")
-        if not trainer.run():
-            return Result((), trainer.step, False)
-        self.voice.say(f"Trained: {_trained(self.folder.train / 'log.jsonl')}")
-        if company.size > 1:
-            return Result((), trainer.step, True)
-        model.load_state_dict(trainer.averaged())
+        if trainer.run():
+            self.voice.say(f"Trained: {_trained(self.folder.train / 'log.jsonl')}")
+        return trainer.step
+
+    def _export(self, found: Path, config: Config, vocabulary: bytes) -> Result:
         with self.voice.doing("Writing the model"):
+            model = trained(self.plan, config, found)
             paths = export(model, vocabulary, self._origin, self.plan.save, self.folder, self.voice.say)
-        names = [path.name for path in paths]
-        self.folder.write("export", {"step": trainer.step, "paths": names, **self._wanted})
-        return Result(tuple(paths), trainer.step, True)
+        step, names = checkpoint.step_of(found), [path.name for path in paths]
+        self.folder.write("export", {"step": step, "paths": names, **self._wanted})
+        return Result(tuple(paths), step, True)
 
     def _teacher(self, wanted: TeacherPlan, source: Source, data: PackedShards, config: Config) -> Teacher:
         online = teacher(self.plan, source, config)

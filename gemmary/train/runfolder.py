@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import GemmaryError
 from ..weights.atomic import replacing
+from .checkpoint import newest
 from .lock import locked
 from .runplan import RunPlan, differences
 
@@ -36,6 +37,10 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether there is a checkpoint."""
         return any(self.train.glob("step-*"))
+
+    def trained(self, steps: int) -> bool:
+        """Whether there is a checkpoint of so many steps, intact or not."""
+        return newest(self.train) >= steps
 
     def check(self, plan: RunPlan) -> None:
         """GemmaryError: the folder belongs to another run, or to something else."""

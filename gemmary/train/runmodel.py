@@ -19,10 +19,14 @@ from ..weights.assemble import stored_text
 from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.hub import locate
 from ..weights.tokenizerfiles import chat_template, read_vocabulary
+from .checkpoint import state_of
 from .data.shards import vocabulary_digest
 from .initial import initialise
+from .loop import check_same
 from .runplan import RunPlan
+from .snapshot import averaged
 from .tables import PlanError
+from .task import recorded
 from .teacher import OnlineTeacher
 
 
@@ -67,13 +71,27 @@ def text_config(plan: RunPlan, origin: Source | None, vocabulary: int) -> Config
 
 
 def student(plan: RunPlan, origin: Source | None, config: Config) -> TextModule:
-    """The model that learns, with the weights that it begins with."""
-    model = TextModule(config, _ops(plan, config), embed_scale(config, exact_scale(plan)))
+    """The model that learns, with the weights that it begins with, in main memory."""
+    ops, scale = _ops(plan, config), embed_scale(config, exact_scale(plan))
+    model = TextModule(config, ops, scale)
     if origin is None:
         initialise(model, plan.train.seed)
     else:
         _load(model, origin.checkpoint)
-    return model.to(device())
+    return model
+
+
+def trained(plan: RunPlan, config: Config, checkpoint: Path) -> TextModule:
+    """The model with the averaged weights of a checkpoint of its training, in main memory.
+
+    GemmaryError: they are those of another model.
+    """
+    check_same(checkpoint.parent, state_of(checkpoint)[1], {"model": recorded(config)})
+    ops, scale = _ops(plan, config), embed_scale(config, exact_scale(plan))
+    with torch.device("meta"):  # no second copy
+        model = TextModule(config, ops, scale)
+    model.load_state_dict(averaged(checkpoint), assign=True)
+    return model
 
 
 def exact_scale(plan: RunPlan) -> bool:

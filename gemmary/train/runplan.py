@@ -27,13 +27,14 @@ GGUF = (*BODIES, "f32", "none")
 # What may change while a run goes on: its length, its habits of saving, what is written at the end.
 PASSING = (
     "train.steps", "train.epochs", "train.checkpoint_every", "train.keep", "train.patience",
-    "train.recompute", "train.background", "save",
+    "train.recompute", "train.background", "train.shards", "save",
 )  # fmt: skip
 
 _SIZES = {name: kind for name, kind in settable(Config).items() if name not in ("name", "vocab")}
 _LEAST = {
     "row": 2, "steps": 1, "rows": 1, "parts": 1, "workers": 1, "checkpoint_every": 1, "keep": 1,
     "patience": 1, "warmup": 0, "cooldown": 0, "seed": 0, "muon": 0, "decay": 0, "z": 0, "draws": 1,
+    "shards": 1,
     **{name: 1 for name, kind in _SIZES.items() if kind == "int"},
 }  # fmt: skip
 _ABOVE_ZERO = ("epochs", "clip", "peak", "temperature", "query_scalar", "norm_eps")

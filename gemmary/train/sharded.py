@@ -21,18 +21,24 @@ from .gradients import Sums
 from .task import Lesson, Task
 
 
+def check_shards(company: Company, shards: int | None) -> None:
+    """GemmaryError: the processes do not make replicas of so many shards."""
+    if shards and company.size % shards:
+        count = "1 process does" if company.size == 1 else f"{company.size} processes do"
+        raise GemmaryError(
+            f"{count} not make replicas of {shards} shards; choose a number of shards that divides "
+            f"{company.size}, or start a multiple of {shards} with torchrun"
+        )
+
+
 def mesh_of(company: Company, device: str, shards: int | None = None) -> DeviceMesh:
     """Replicas x shards of all processes of the company; as many shards as processes unless told otherwise.
 
     Neighbours in rank share a replica: give `shards` the number of devices of a machine, and only the sums of
     gradients leave it. GemmaryError: the processes cannot be cut so.
     """
+    check_shards(company, shards)
     wanted = shards or company.size
-    if company.size % wanted:
-        raise GemmaryError(
-            f"{company.size} processes do not make replicas of {wanted} shards; "
-            f"choose a number of shards that divides {company.size}"
-        )
     return init_device_mesh(device, (company.size // wanted, wanted), mesh_dim_names=("replicas", "shards"))
 
 

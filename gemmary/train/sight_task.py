@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
 
+from ..inputs.prompt import brightness
 from ..model.modules import TextModule
 from ..model.vision_modules import ProjectorModule, TowerModule
 from ..ops.contract import Floats, Ints, Step
@@ -22,8 +24,8 @@ from .batches import Batches
 from .data.rows import PackedShards
 from .objective import Objective
 from .packing import Rows
-from .pictures import Pictures, brightness
-from .task import Lesson
+from .pictures import Pictures
+from .task import Lesson, recorded
 
 if TYPE_CHECKING:
     from .loop import Plan
@@ -41,16 +43,22 @@ class Sight(nn.Module):
         self.objective = (Objective(text, z=z),)  # hidden from torch, or each parameter had two names
 
     def soft(self, seen: npt.NDArray[Any]) -> Tensor | None:
-        """Soft tokens [n * tokens, width of the text] of what `Pictures.read` gives; None of no picture."""
-        if not len(seen):
+        """Soft tokens [n * tokens, width of the text] of what `Pictures.read` gives.
+
+        None of no picture, but where weights are in shards: all processes must give them gradients.
+        """
+        sharded = isinstance(self, FSDPModule)
+        if not (len(seen) or sharded):
             return None
         if isinstance(self.eyes, ProjectorModule):
             device = self.eyes.projection.weight.device
             result: Tensor = self.eyes(torch.as_tensor(seen, device=device).float())
             return result
-        filled = np.concatenate([seen, np.zeros((-len(seen) % PORTION, *seen.shape[1:]), seen.dtype)])
+        portions = -(-len(seen) // PORTION)
+        blank = (_most(portions) if sharded else portions) * PORTION - len(seen)
+        filled = np.concatenate([seen, np.zeros((blank, *seen.shape[1:]), seen.dtype)])
         parts = [
-            self.eyes(brightness(filled[first : first + PORTION])) for first in range(0, len(seen), PORTION)
+            self.eyes(brightness(filled[first : first + PORTION])) for first in range(0, len(filled), PORTION)
         ]
         return torch.cat(parts)[: len(seen) * self.eyes.config.tokens]
 
@@ -58,6 +66,16 @@ class Sight(nn.Module):
         """Summed loss, float32 [], of a step's rows whose pictures are `seen`, in the order of its blocks."""
         result: Tensor = self.objective[0](replace(step, soft=self.soft(seen)), labels, weights)
         return result
+
+
+def _most(portions: int) -> int:
+    """The most portions of any process, which gather the tower's layers together; 1 at least.
+
+    Replicas sum their gradients in the last micro-batch alone: the tower must have a part in it.
+    """
+    most = torch.tensor(max(1, portions))
+    distributed.all_reduce(most, distributed.ReduceOp.MAX)
+    return int(most)
 
 
 class SightTask:
@@ -76,7 +94,12 @@ class SightTask:
     ) -> None:
         self.model, self.pictures, self.low = Sight(text, eyes, plan.z), pictures, plan.low
         self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
-        self.identity: dict[str, Any] = {"data": self.batches.digest, "pictures": pictures.digest}
+        self.identity: dict[str, Any] = {
+            "data": self.batches.digest,
+            "pictures": pictures.digest,
+            "model": recorded(text.config),
+            "eyes": recorded(eyes.config),
+        }
 
     @property
     def module(self) -> nn.Module:

@@ -21,15 +21,16 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from ..config import Config, VisionConfig
+from ..inputs.prompt import brightness
 from ..model.modules import TextModule
 from ..model.text import attention_of
 from ..model.vision_modules import TowerModule, TrunkModule
 from ..ops.contract import Step
 from ..ops.reference import normalise
 from ..ops.trainable import Trainable
-from .pictures import Pixels, brightness
+from .pictures import Pixels
 from .sigmoid_loss import SigmoidLoss
-from .task import Lesson
+from .task import Lesson, recorded
 
 if TYPE_CHECKING:
     from .loop import Plan
@@ -162,7 +163,11 @@ class SigmoidTask:
 
     def __init__(self, model: SigmoidModel, pairs: Callable[[int], Pairs], digest: str, plan: Plan) -> None:
         self.model, self.pairs, self.plan = model, pairs, plan
-        self.identity: dict[str, Any] = {"data": digest}
+        self.identity: dict[str, Any] = {
+            "data": digest,
+            "eyes": recorded(model.tower.config),
+            "reader": {**recorded(model.texts.decoder.config), "longest": model.texts.longest},
+        }
 
     @property
     def module(self) -> nn.Module:

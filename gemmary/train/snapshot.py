@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from .checkpoint import CheckpointError
 from .ema import Average
+from .tensor_files import TensorFiles
 
 Tensors = dict[str, torch.Tensor]
 Optimizers = Sequence[torch.optim.Optimizer]
@@ -26,6 +28,13 @@ def take(model: torch.nn.Module, optimizers: Optimizers, average: Average) -> Te
         for field, value in owner[parameter].state[parameter].items():
             tensors[f"{OPTIMIZER}{name}.{field}"] = value
     return tensors
+
+
+def averaged(path: Path) -> Tensors:
+    """The average of weights in checkpoint `path` by parameter name; without one the last weights."""
+    with TensorFiles(path) as files:
+        kept = AVERAGE if any(name.startswith(AVERAGE) for name in files.names) else MODEL
+        return {n.removeprefix(kept): files.whole(n) for n in files.names if n.startswith(kept)}
 
 
 def restore(model: torch.nn.Module, optimizers: Optimizers, average: Average, tensors: Tensors) -> None:

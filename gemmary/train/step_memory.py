@@ -40,7 +40,7 @@ class Memory:
 
 
 def memory(config: Config, split: Split, work: Work) -> Memory:
-    """The worst of: loss, last layer's backward pass, end of the backward pass, update."""
+    """The worst of: loss, backward pass of the last layer and of the first, its end, update."""
     return max(_moments(config, split, work), key=lambda moment: moment.total)
 
 
@@ -77,12 +77,14 @@ def _moments(config: Config, split: Split, work: Work) -> Iterator[Memory]:
     )
     backward = inner if work.recompute else tokens * 4 * size * config.ffn
     last = LOW * matrices(config) / config.layers if work.recompute and casts else copies
-    yield Memory(
-        **base, **rest, gathered=whole + 2 * of_layer + summed + last, activations=kept + backward, loss=table
-    )
+    gathered = whole + 2 * of_layer + summed + last
+    yield Memory(**base, **rest, gathered=gathered, activations=kept + backward, loss=table)
+    stream = tokens * FLOAT * config.width  # a layer's input, or its gradient
+    rest["gradients"] = max(before, FLOAT * config.body_parameters * share * (1 - 1 / config.layers))
+    yield Memory(**base, **rest, gathered=gathered, activations=2 * stream + inner, loss=table)
     rest["gradients"] = grads
     ends = table if split.pieces > 1 else 0  # a copy, to be summed
-    yield Memory(**base, **rest, gathered=whole + ends, activations=tokens * FLOAT * config.width, loss=table)
+    yield Memory(**base, **rest, gathered=whole + ends, activations=stream, loss=table)
     rest["update"] = max(table * share, 12 * config.width * config.ffn * work.muon)
     yield Memory(**base, **rest, gathered=0, activations=0, loss=0)
 
@@ -132,9 +134,9 @@ def _last(config: Config, tokens: float) -> float:
 
 
 def _chunk(config: Config, work: Work, tokens: float) -> float:
-    """A chunk's logits twice (logsumexp makes a copy), or its slopes and a block of the table's gradient."""
+    """A chunk's logits, in both dtypes; or its slopes and a block of the table's gradient."""
     chunk = min(CHUNK, LOGITS // config.vocab, tokens)
     block = min(config.embedding_parameters, BLOCK)
-    size = work.size
-    product = size * chunk * config.vocab + block * (FLOAT + (LOW if work.low else 0))
-    return max(2 * FLOAT * chunk * config.vocab, product)
+    low = LOW if work.low else 0
+    product = work.size * chunk * config.vocab + block * (FLOAT + low)
+    return max((FLOAT + low) * chunk * config.vocab, product)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
+
+from ..config import Config, VisionConfig
 
 
 class Lesson(NamedTuple):
@@ -49,3 +53,9 @@ class Task(Protocol):
     def loss(self, part: Any) -> Lesson:
         """The forward pass of a micro-batch. Called by several threads at once on a CPU."""
         ...
+
+
+def recorded(config: Config | VisionConfig) -> dict[str, Any]:
+    """A config as JSON gives it back, for a task's identity: equal shapes do not make equal models."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +14,7 @@ from .batches import Batches
 from .data.rows import PackedShards
 from .objective import Objective
 from .packing import Rows
-from .task import Lesson
+from .task import Lesson, recorded
 from .teacher import Teacher
 
 if TYPE_CHECKING:
@@ -37,8 +35,7 @@ class TextTask:
         self.model, self.teacher, self.low = model, teacher, plan.low
         self.objective = Objective(model, plan.distill, plan.z)
         self.batches = Batches(data, plan.rows, plan.parts, plan.seed)
-        config = json.loads(json.dumps(asdict(model.config)))
-        self.identity: dict[str, Any] = {"data": self.batches.digest, "model": config}
+        self.identity: dict[str, Any] = {"data": self.batches.digest, "model": recorded(model.config)}
         if teacher is not None:
             self.identity["teacher"] = teacher.identity
 

@@ -16,12 +16,18 @@ PORTION = 32  # pictures that go through the tower at a time
 
 
 @torch.no_grad()
-def probabilities(model: SigmoidModel, pixels: Pixels, texts: Texts, portion: int = PORTION) -> Floats:
-    """How likely each text belongs to each picture [n, 3, S, S], in float32: [n, texts], each 0 to 1."""
+def probabilities(
+    model: SigmoidModel, pixels: Pixels, texts: Texts, tiles: int = 1, portion: int = PORTION
+) -> Floats:
+    """How likely each text belongs to each picture [n, 3, S, S], in float32: [n, texts], each 0 to 1.
+
+    `tiles`: cut each into tiles x tiles squares and ask of each of them, row by row: [n * tiles^2, texts].
+    """
     y = torch.nn.functional.normalize(model.texts(texts).float(), dim=-1)
     found = []
     for first in range(0, len(pixels), portion):
-        x = torch.nn.functional.normalize(model.pictures(pixels[first : first + portion]).float(), dim=-1)
+        seen = model.pictures(pixels[first : first + portion], tiles)
+        x = torch.nn.functional.normalize(seen.float(), dim=-1)
         found.append((x @ y.T * model.pairing.log_temperature.exp() + model.pairing.bias).sigmoid())
     result: Floats = torch.cat(found).numpy(force=True)
     return result

@@ -20,7 +20,32 @@ def test_a_plan_that_fits_ends_with_the_command(capsys: pytest.CaptureFixture[st
     assert text.startswith("Gemma 3 27b on 64 x H100 of 80.0 GB")
     assert re.search(r"^\* 1 x 64 .* GB .* s +[\d,]+$", text, re.MULTILINE)
     assert re.search(r"weights, float32 +1\.7 GB", text)  # 27 billion times 4 bytes over 64
-    assert text.endswith("torchrun --nnodes 8 --nproc-per-node 8 --no-python gemmary train PLAN.toml\n")
+    assert text.endswith(
+        "Start it on each of 8 machines, one of them called FIRST, with:\n"
+        "  torchrun --nnodes 8 --rdzv-backend c10d --rdzv-endpoint FIRST:29500 --nproc-per-node 8 "
+        "-m gemmary train PLAN.toml\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("chips", "end"),
+    [
+        ("1xH100", "Start it with:\n  gemmary train PLAN.toml\n"),
+        ("8xH100", "Start it with:\n  torchrun --nproc-per-node 8 -m gemmary train PLAN.toml\n"),
+        ("12xH100", "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint FIRST:29500 --nproc-per-node 6 "
+                    "-m gemmary train PLAN.toml\n"),
+    ],
+)  # fmt: skip
+def test_the_command_starts_as_many_processes_as_there_are_chips(
+    capsys: pytest.CaptureFixture[str], chips: str, end: str
+) -> None:
+    assert said(capsys, "270m", chips).endswith(end)
+
+
+def test_replicas_are_in_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "270m", "256xH100")
+    assert re.search(r"^\* 4 x 64 ", text, re.MULTILINE)
+    assert "Start it with shards = 64 below [train] in PLAN.toml, on each of 32 machines" in text
 
 
 def test_parts_add_up(capsys: pytest.CaptureFixture[str]) -> None:

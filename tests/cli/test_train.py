@@ -94,6 +94,18 @@ def test_a_model_too_large_for_the_machine_is_refused(call: Call, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_what_was_trained_elsewhere_is_written_where_training_does_not_fit(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = call("train", "run.toml")
+    (tmp_path / "run/export.json").unlink()
+    (tmp_path / "run/model.gguf").unlink()
+    monkeypatch.setattr(sys.modules["gemmary.cli.train"], "_machine", lambda: 1)
+    assert call("train", "run.toml", "--steps", "6")[0] == 1
+    assert call("train", "run.toml")[:2] == (code, out) == (0, "run/model.gguf\nrun/model\n")
+    assert (tmp_path / "run/model.gguf").exists()
+
+
 def test_an_interrupt_anywhere_is_130(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

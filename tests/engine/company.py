@@ -60,7 +60,7 @@ def alone(loaded: gemmary.Model, words: Any, order: Order) -> list[int]:
     s = order.sampling
     reply = loaded.generate(
         words, max_tokens=order.max_tokens, temperature=s.temperature, seed=s.seed, logprobs=s.logprobs,
-        schema=order.schema, speculate=False,
+        logit_bias=s.logit_bias, schema=order.schema, speculate=False,
     )  # fmt: skip
     return list(reply.ids)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import gemmary
-from gemmary.inputs.prompt import Prompt
+from gemmary.inputs.prompt import Prompt, brightness
 from gemmary.inputs.sentencepiece_model import write_model
 from gemmary.inputs.vocabulary import Kind as Piece
 from gemmary.inputs.vocabulary import Vocabulary
@@ -53,7 +53,7 @@ def asked(*seeds: int, question: str = "what is it") -> list[dict[str, Any]]:
 def expected(reference: Any, prompt: Prompt) -> np.ndarray:
     """Logits [T, V] of transformers for a prompt of ours."""
     ids = torch.tensor([prompt.ids])
-    pixels = None if prompt.pixels is None else torch.from_numpy(prompt.pixels)
+    pixels = None if prompt.pixels is None else torch.from_numpy(brightness(prompt.pixels))
     with torch.no_grad(), googles_windows():
         out = reference(input_ids=ids, pixel_values=pixels, token_type_ids=(ids == SOFT).long())
     return out.logits[0].numpy()

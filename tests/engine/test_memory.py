@@ -69,6 +69,22 @@ def test_load_refuses_what_the_machine_cannot_hold(packed: Path, monkeypatch: py
             gemmary.load(packed, **options)  # type: ignore[arg-type]
 
 
+def test_load_takes_no_more_than_it_may(packed: Path) -> None:
+    """The context shrinks until all of it fits: weights, scratch and the pages that are really there."""
+    whole = gemmary.estimate(packed)
+    for memory in (whole.total, whole.total - 1):
+        with gemmary.load(packed, threads=1, streams=2, memory=memory) as loaded:
+            needed = gemmary.estimate(packed, loaded.context)
+            assert loaded.context == (4096 if memory == whole.total else 2048)
+            assert loaded.scheduler is not None
+            taken = loaded.scheduler.pages.bytes_total
+            assert needed.pages <= taken <= memory - needed.weights - needed.scratch
+    with pytest.raises(MemoryBudgetError, match="smaller"):
+        gemmary.load(packed, context=4096, memory=whole.total - 1)
+    with gemmary.load(packed, threads=1, memory=1 << 60) as loaded:
+        assert loaded.context == 4096, "the machine is still the limit"
+
+
 def test_a_context_that_the_model_does_not_have(packed: Path) -> None:
     for call in (gemmary.load, gemmary.estimate):
         with pytest.raises(PromptError, match="at most 4,096"):
@@ -80,6 +96,7 @@ def test_senseless_sizes(packed: Path, value: Any) -> None:
     for call in (
         lambda: gemmary.load(packed, context=value),
         lambda: gemmary.load(packed, threads=value),
+        lambda: gemmary.load(packed, memory=value),
         lambda: gemmary.estimate(packed, context=value),
         lambda: gemmary.estimate(packed, batch=value),
     ):

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 
 import gemmary
 from gemmary.engine import eyes
+from gemmary.engine.options import Order
+from gemmary.engine.sampling import Sampling
 from gemmary.errors import ImageError, PromptError
 from gemmary.inputs.crops import PanAndScan
-from gemmary.inputs.prompt import Prompt
+from gemmary.inputs.prompt import Prompt, brightness
 from gemmary.weights.assemble import packed_tower
 from gemmary.weights.checkpoint import open_checkpoint
 from tests.inputs.drawn import banner, receipt, tall_list
@@ -27,6 +30,7 @@ from tests.parity.sharp import distance
 from tests.parity.test_transformers import LIMIT
 from tests.parity.towers import SOFT, hf_features
 
+from .company import alone, crowd, ended, left_over, opened
 from .seeing import EYES, asked, build, expected, load, picture
 
 GREEDY = {"temperature": 0, "max_tokens": 12, "logprobs": 3}  # ids alone may agree by chance
@@ -83,11 +87,19 @@ def test_pan_and_scan_is_that_of_transformers(exact: gemmary.Model, reference: A
     assert distance(exact.logits(prompt), expected(reference, prompt)) < LIMIT
 
 
+def test_whole_numbers_are_the_same_pixels_to_the_bit(exact: gemmary.Model) -> None:
+    prompt = exact.prompt(asked(1, 2))
+    assert prompt.pixels is not None and prompt.pixels.dtype == np.uint8
+    floats = Prompt(prompt.ids, brightness(prompt.pixels))
+    assert set(floats.keys).isdisjoint(prompt.keys), "or the features of one would be those of the other"
+    np.testing.assert_array_equal(exact.logits(floats), exact.logits(prompt))
+
+
 def test_encode_image_gives_the_features(exact: gemmary.Model, reference: Any) -> None:
     pixels = exact.prompt(asked(7)).pixels
     found = exact.encode_image(picture(7))
     assert found.shape == (EYES.tokens, 64)
-    assert distance(found, hf_features(reference, pixels)) < LIMIT
+    assert distance(found, hf_features(reference, brightness(pixels))) < LIMIT
 
 
 def logits(model: gemmary.Model, chat: Any, chunk: int) -> np.ndarray:
@@ -236,7 +248,7 @@ def test_documents_from_the_picture_to_the_logits(exact: gemmary.Model, referenc
         pan_and_scan_min_ratio_to_activate=1.2,
     )([draw()], return_tensors="np")["pixel_values"]  # fmt: skip
     assert prompt.pixels is not None and len(theirs) > 1
-    np.testing.assert_array_equal(prompt.pixels, theirs)
+    np.testing.assert_array_equal(brightness(prompt.pixels), theirs)
     found = exact.logits(prompt)
     assert distance(found, expected(reference, replace(prompt, pixels=np.ascontiguousarray(theirs)))) < LIMIT
 
@@ -249,6 +261,83 @@ def test_a_stream_says_what_is_left_to_look_at(model: gemmary.Model) -> None:
     assert [piece for piece in stream][-1].finish_reason
     assert (left[0], max(left), left[-1]) == (0, 2, 0)
     assert [round(share, 2) for share in left if share >= 1][:4] == [2, 1.67, 1.33, 1]
+
+
+def test_a_step_waits_for_one_layer_of_one_picture(
+    model: gemmary.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many show pictures: who writes goes on behind each layer, the oldest picture is ready first."""
+    talk: list[Any] = [{"role": "user", "content": "a long story"}]
+    writer = model.prompt(talk), Order(Sampling(logit_bias=dict.fromkeys(model.tokenizer.stops, -1e6)), 60)
+    showing = [(model.prompt(asked(*seeds)), Order(Sampling(seed=2), 6)) for seeds in SHOWN]
+    expect = [alone(model, *one) for one in (writer, *showing)]
+    crowded, ticks = watched(model, monkeypatch)
+    ready: list[int] = []
+    keep = eyes.Eyes._keep
+    monkeypatch.setattr(eyes.Eyes, "_keep", lambda *args: ready.append(args[1]) or keep(*args))
+    with held(crowded):
+        listeners = [opened(crowded, *one) for one in (writer, *showing)]
+    ended(listeners)
+    assert [listener.ids for listener in listeners] == expect
+    assert max(layers for layers, _ in ticks) == 1
+    assert sum(wrote > 0 for layers, wrote in ticks if layers) >= 15
+    first = [model._runner.eyes.number(prompt.keys[0]) for prompt, _ in showing]  # type: ignore[union-attr]
+    assert [number for number in ready if number in first] == first
+    assert left_over(crowded) == (0, 0, 0, 0)
+
+
+SHOWN = [(61,), (62,), (63, 64), (65,), (66,)]  # the pictures of five texts
+
+
+def watched(model: gemmary.Model, patch: pytest.MonkeyPatch) -> tuple[gemmary.Model, list[tuple[int, int]]]:
+    """A model for several texts that knows no picture; layers and tokens written, step by step."""
+    assert model._runner is not None and model._runner.eyes is not None
+    model._thread.run(model._runner.eyes._features.clear)
+    crowded, ticks, layers = crowd(model, (60, 120)), list[tuple[int, int]](), [0]
+    scheduler, advance = crowded.scheduler, eyes.Eyes._advance
+    assert scheduler is not None
+    tick = scheduler._tick
+
+    def ticked() -> None:
+        layers[0], written = 0, scheduler.tokens_written
+        tick()
+        ticks.append((layers[0], scheduler.tokens_written - written))
+
+    def advanced(*args: Any) -> None:
+        layers[0] += 1
+        advance(*args)
+
+    patch.setattr(scheduler, "_tick", ticked)
+    patch.setattr(eyes.Eyes, "_advance", advanced)
+    return crowded, ticks
+
+
+@contextmanager
+def held(model: gemmary.Model) -> Iterator[None]:
+    """Nothing is computed meanwhile."""
+    gate = threading.Event()
+    model._thread.later(lambda: gate.wait(60))
+    try:
+        yield
+    finally:
+        gate.set()
+
+
+def test_a_known_picture_waits_for_nobody(model: gemmary.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = model.prompt(asked(70)), Order(Sampling(seed=3), 4)
+    strange = model.prompt(asked(71, 72, 73, 74)), Order(Sampling(seed=4), 4)
+    expect = [alone(model, *one) for one in (strange, known)]
+    crowded, _ = watched(model, monkeypatch)
+    model.encode_image(picture(70))
+    tower = model._runner.eyes  # type: ignore[union-attr]
+    assert tower is not None
+    unseen, numbers = list[float](), [tower.number(key) for key in strange[0].keys]
+    with held(crowded):
+        listeners = [opened(crowded, *one) for one in (strange, known)]
+        listeners[1].each = lambda news: news.over and unseen.append(tower.unseen(numbers))
+    ended(listeners)
+    assert [listener.ids for listener in listeners] == expect
+    assert unseen[0] > 1, "it was answered behind the pictures of another text"
 
 
 @pytest.mark.parametrize("seed", [1, 4])

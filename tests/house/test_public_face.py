@@ -25,7 +25,7 @@ CALLS: list[tuple[Callable[..., Any], str]] = [
     (
         gemmary.load,
         "source=None, device='auto', mmproj=None, adapter=None, context=None, threads=None, dtype=None, "
-        "draft=None, cache=None, streams=None, queue=64",
+        "draft=None, cache=None, streams=None, queue=64, memory=None",
     ),
     (gemmary.estimate, "source=None, context=None, batch=1, cache=None"),
     (gemmary.Model.prompt, "self, messages, pan_and_scan=False, tools=None, strict=False"),

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from gemmary.config import VisionConfig
-from gemmary.errors import ImageError, PromptError
+from gemmary.errors import ContextFullError, ImageError, PromptError
+from gemmary.inputs import views
 from gemmary.inputs.crops import PanAndScan
 from gemmary.inputs.draft import MAX_VIEWS
-from gemmary.inputs.prompt import Prompt
+from gemmary.inputs.prompt import Prompt, brightness
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_ids, chat_prompt
 
@@ -40,7 +41,7 @@ def same(prompt: Prompt, reference: Any) -> bool:
     return (
         prompt.ids == reference["input_ids"][0]
         and prompt.pixels is not None
-        and bool((prompt.pixels == pixels).all())
+        and bool((brightness(prompt.pixels) == pixels).all())
     )
 
 
@@ -298,3 +299,25 @@ def test_a_vocabulary_without_marks_says_so() -> None:
 
     with pytest.raises(ImageError, match="no tokens for pictures"):
         Draft(BYTES, VISION).picture(Shown(Image.new("RGB", (5, 5)), None))
+
+
+def test_what_cannot_fit_is_refused_before_memory_is_taken(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Squares of four tokens each: with the crops of the third picture they are nine."""
+    made: list[int] = []
+    original = views.Cut.views
+
+    def counted(cut: views.Cut, side: int) -> views.Views:
+        made.append(len(cut.boxes))
+        return original(cut, side)
+
+    monkeypatch.setattr(views.Cut, "views", counted)
+    cut = {"pan_and_scan": PanAndScan(min_crop=100)}
+    asked = [user([seen(PICTURES[1], **cut), seen(PICTURES[0]), seen(PICTURES[2], **cut)])]
+    whole = chat_prompt(tokenizer, asked, VISION, context=36)
+    assert whole.ids.count(tokenizer.soft or 0) // 4 == len(whole.keys) == sum(made) == 9
+    made.clear()
+    with pytest.raises(ContextFullError, match="9 pictures, crops included, are 36 tokens"):
+        chat_prompt(tokenizer, asked, VISION, context=35)
+    assert made == [4, 1]

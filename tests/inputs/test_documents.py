@@ -11,6 +11,7 @@ from PIL import Image
 
 from gemmary.config import VisionConfig
 from gemmary.inputs.crops import PanAndScan
+from gemmary.inputs.prompt import brightness
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_prompt
 
@@ -35,4 +36,4 @@ def test_documents(draw: Callable[[], Image.Image], tokenizer: Tokenizer, proces
     prompt = chat_prompt(tokenizer, messages, VisionConfig(tokens=4), pan_and_scan=True)
     assert prompt.ids == reference["input_ids"][0]
     assert prompt.pixels is not None and prompt.pixels.shape == (1 + len(BOXES[draw]), 3, 896, 896)
-    assert (prompt.pixels == np.stack(reference["pixel_values"])).all()
+    assert (brightness(prompt.pixels) == np.stack(reference["pixel_values"])).all()

@@ -18,7 +18,8 @@ from gemmary.model.modules import TextModule
 from gemmary.ops.contract import pack
 from gemmary.ops.trainable import Trainable
 from gemmary.recipes.corpus import HELD_BOOKS
-from gemmary.recipes.long import Long, Settings, books, lengthened, module_of
+from gemmary.recipes.long import Long, Settings, books, lengthened
+from gemmary.recipes.network import decoder
 from gemmary.train.initial import initialise
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
@@ -98,5 +99,5 @@ def test_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fields["gemma3.context_length"].contents() == 256
     opened = open_checkpoint(out / "long.gguf")
     assert opened.config.rope_global.factor == 8
-    trained = module_of(config, model.arrays(), 64).arrays()
+    trained = decoder(config, model.arrays(), 64).arrays()
     assert not np.array_equal(opened.tensors["embed"].values(), trained["embed"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from gemmary.recipes.release import Exam
 from gemmary.recipes.sight import Look, Naming, Pairing, Showing
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
+from gemmary.train.packing import Rows
+from gemmary.train.sight_task import SightTask
 from tests.recipes import toydata
 
 EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
@@ -46,6 +51,7 @@ SETTINGS = Settings(
         looks=(Look("thing", 2, 0), Look("label", 2, 1), Look(None, 1, 2)),
     ),
     naming=Naming(SHORT, collages=6, tiles=6, kinds=(("thing", 2), ("sign", 2))),
+    spelling=Naming(SHORT, collages=6, tiles=6, kinds=(("label", 1),)),
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
@@ -54,12 +60,16 @@ RESULTS = (".model", ".npz", ".safetensors", ".gguf", ".json", ".bin")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toydata.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     try:
         fonts.report()
     except fonts.FontError as missing:
         pytest.skip(str(missing))
-    data = toydata.write(tmp_path_factory.mktemp("data"))
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -92,7 +102,7 @@ def test_scores_and_card_agree(made: Path) -> None:
         assert values["Q8_0"] == pytest.approx(values["float32"], rel=0.02)
         assert f"{values['Q8_0']:.2f}" in card
     assert {"scene", "word", "receipt"} <= set(scores["pictures"])
-    for name in ("teacher", "all", "some", "long", "pairs", "named", "tuned", "shown"):
+    for name in ("teacher", "all", "some", "long", "pairs", "named", "spelled", "tuned", "shown"):
         assert f"| {name} |" in card
 
 
@@ -102,3 +112,32 @@ def test_training_lowered_the_loss(made: Path) -> None:
     assert (len(first), len(second)) == (20, 10)
     assert teacher[0] > 6 > teacher[-1]
     assert first[0] > 6 > first[-1] > second[-1]
+
+
+def test_a_run_that_is_cut_in_its_last_stage_goes_on(
+    made: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the restart `tuned` comes from its folder, and `shown` must see the very rows that it saw."""
+    out = tmp_path / "out"
+    shutil.copytree(made, out, ignore=shutil.ignore_patterns("tuned", "shown"))
+    with monkeypatch.context() as patch:
+        patch.setattr(SightTask, "parts", stopping_at(2, out / "tuned" / "weights.safetensors"))
+        assert not Nano(data, out, SETTINGS).run()
+    assert (out / "shown" / "step-00000003").exists()
+    assert not (out / "shown" / "weights.safetensors").exists()
+    assert Nano(data, out, SETTINGS).run()
+    for stage in ("tuned", "shown"):
+        path = Path(stage, "weights.safetensors")
+        assert (out / path).read_bytes() == (made / path).read_bytes(), stage
+
+
+def stopping_at(step: int, behind: Path) -> Callable[[SightTask, int], list[Rows]]:
+    """`SightTask.parts` with Ctrl-C at `step`, once the file `behind` is there."""
+    honest = SightTask.parts
+
+    def parts(task: SightTask, asked: int) -> list[Rows]:
+        if asked == step and behind.exists():
+            signal.raise_signal(signal.SIGINT)
+        return honest(task, asked)
+
+    return parts

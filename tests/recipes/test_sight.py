@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gemmary.config import VisionConfig
+from gemmary.config import NANO, VisionConfig
+from gemmary.errors import GemmaryError
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_prompt
 from gemmary.recipes.corpus import Corpus
+from gemmary.recipes.network import new_tower
 from gemmary.recipes.pictures import Drawn, Gallery, fonts
-from gemmary.recipes.sight import Drawings, Talk, asked_of
+from gemmary.recipes.sight import Drawings, Look, Pairing, Seeing, Talk, asked_of
 from gemmary.recipes.sightexam import Sighted, examine_sight, same, sighted
+from gemmary.train.loop import Plan
 from gemmary.train.vocabulary import train_vocabulary
 from tests.recipes import toydata
+from tests.recipes.studies import library
+from tests.train import shapes
 
 EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
 EXCHANGES = [("What is it?", "A dog."), ("How many?", "One."), ("Warum?", "Weil  es so ist.\n\nJa.")]
@@ -61,6 +70,39 @@ def test_drawings_are_the_gallery_s() -> None:
     wanted = gallery.draw(7).picture.resize((56, 56), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(pixels[0], np.asarray(wanted).transpose(2, 0, 1))
     assert Drawings(gallery, 6, 10, 56).digest != drawings.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"phrases": 9}, {"tiles": 9}, {"longest": 9}, {"batch": 4}, {"looks": (Look("thing", 2, 0),)},
+        {"looks": (Look("thing", 2, 0), Look(None, 1, 3))},
+    ],
+)  # fmt: skip
+def test_pairs_of_another_kind_are_other_data(tokenizer: Tokenizer, change: dict[str, Any]) -> None:
+    skip_without_fonts()
+    how = Pairing(Plan(steps=8), NANO, batch=8, looks=(Look("thing", 2, 0), Look(None, 1, 4)))
+    drawings = Drawings(Gallery(3), 0, 64, 56)
+    digest = how.digest(drawings, tokenizer, 1)
+    assert replace(how, **change).digest(drawings, tokenizer, 1) != digest
+    assert replace(how, plan=Plan(steps=9)).digest(drawings, tokenizer, 1) == digest
+    assert how.digest(drawings, tokenizer, 2) != digest
+    assert how.digest(Drawings(Gallery(3), 1, 64, 56), tokenizer, 1) != digest
+    assert how.digest(drawings, Tokenizer.from_model(library.vocabulary()), 1) != digest
+
+
+def test_a_tower_does_not_go_on_with_pairs_of_another_kind(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    skip_without_fonts()
+    plan = Plan(steps=1, parts=1, workers=1, low=False, fuse=False)
+    reader = replace(shapes.READER, vocab=tokenizer.vocab)
+    how = Pairing(plan, reader, batch=2, tiles=4, looks=(Look("thing", 2, 0),))
+    seeing = partial(Seeing, Gallery(3), replace(shapes.TEXT, vision=EYES), tokenizer, tmp_path, 64)
+    assert seeing().pair(new_tower(EYES, 64, 1), how, "pairs", 1)
+    (tmp_path / "pairs" / "weights.safetensors").unlink()
+    assert seeing().pair(new_tower(EYES, 64, 1), how, "pairs", 1)
+    (tmp_path / "pairs" / "weights.safetensors").unlink()
+    with pytest.raises(GemmaryError, match="another data; use another folder"):
+        seeing().pair(new_tower(EYES, 64, 1), replace(how, phrases=2), "pairs", 1)
 
 
 def test_some_pictures_are_described_as_a_whole() -> None:

@@ -14,6 +14,8 @@ from PIL import Image
 from gemmary.serve.app import create_app
 from gemmary.serve.history import History
 from gemmary.serve.models import Models
+from gemmary.serve.settings import Settings
+from tests.serve.asked import KEY, OTHER
 
 PNG = {"content-type": "image/png"}
 NO_MODEL: Any = Models({"none": None})  # type: ignore[dict-item]  # none is asked
@@ -169,3 +171,39 @@ def test_a_name_in_any_language_is_a_file_name(client: TestClient) -> None:
     client.patch(f"/api/conversations/{id}", json={"title": 'Où est\r\n"東京"? ../../x'})
     header = client.get(f"/api/conversations/{id}/export").headers["content-disposition"]
     assert header == "attachment; filename*=UTF-8''O%C3%B9-est-%E6%9D%B1%E4%BA%AC-x.json"
+
+
+def test_conversations_of_another_key(tmp_path: Path) -> None:
+    """404 for each id, as if it were not there; and nothing of it in lists, searches and files."""
+    history = History(tmp_path / "history.db")
+    app = create_app(NO_MODEL, Settings(api_key=(KEY, OTHER)), history)
+    mine, yours = (
+        TestClient(app, base_url="http://localhost", headers={"authorization": f"Bearer {key}"})
+        for key in (KEY, OTHER)
+    )
+    id = begun(mine)
+    whole = mine.get(f"/api/conversations/{id}").json()
+    shown = next(part["id"] for part in whole["messages"][0]["content"] if part["type"] == "picture")
+    place = f"/api/conversations/{id}"
+    said = {"parent": None, "role": "user", "content": [], "meta": {}}
+    attempts: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", place, {}),
+        ("PATCH", place, {"json": {"title": "x"}}),
+        ("DELETE", place, {}),
+        ("PUT", f"{place}/messages/more", {"json": said}),
+        ("PUT", f"{place}/messages/ask1", {"json": said}),
+        ("DELETE", f"{place}/messages/ask1", {}),
+        ("POST", f"{place}/branch", {"json": {"message": "ask1"}}),
+        ("POST", f"{place}/pictures", {"content": png(), "headers": PNG}),
+        ("GET", f"{place}/pictures/{shown}", {}),
+        ("GET", f"{place}/export", {}),
+    ]
+    nowhere = yours.get("/api/conversations/nobody").json()
+    for method, path, more in attempts:
+        answer = yours.request(method, path, **more)
+        assert (answer.status_code, answer.json()) == (404, nowhere), (method, path)
+    assert yours.get("/api/conversations").json()["conversations"] == []
+    assert yours.get("/api/search", params={"q": "Red"}).json()["conversations"] == []
+    assert mine.get("/api/search", params={"q": "Red"}).json()["conversations"] != []
+    assert mine.get(place).json() == whole
+    history.close()

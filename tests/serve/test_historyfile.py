@@ -87,7 +87,7 @@ def test_a_full_disk_is_told_and_what_was_there_stays(tmp_path: Path) -> None:
     assert len(history.get(ME, id)["messages"]) == 4
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     history = History(tmp_path / "history.db")
     id = fork(history)
     with history._file._connection() as db:
@@ -95,6 +95,8 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match="cannot be written") as caught:
         history.revise(ME, id, {"title": "x"})
     assert caught.value.status == 503
+    assert str(caught.value) == "the history cannot be written: check who may write there", "clients read it"
+    assert caplog.messages == [f"the history {tmp_path / 'history.db'}: SQLITE_READONLY"]
     assert history.get(ME, id)["title"] == "Where is the tower?"
 
 
@@ -103,6 +105,24 @@ def test_a_place_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "file" / "history.db", Path("/proc/history.db"), tmp_path):
         with pytest.raises(HistoryError, match=r"cannot be (opened|read|written)"):
             History(path)
+
+
+def test_neither_the_place_nor_what_was_said_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = HistoryFile(tmp_path / "history.db")
+    for refused in (sqlite3.OperationalError("no such column: canary"), OSError(5, "at /canary"), 11, 14, 26):
+        with pytest.raises(HistoryError) as caught, file.reading():
+            raise coded(refused) if isinstance(refused, int) else refused
+        assert str(tmp_path) not in str(caught.value) and "canary" not in str(caught.value)
+        assert str(tmp_path) in caplog.messages[-1] and "column" not in caplog.messages[-1]
+    assert len(caplog.messages) == 5
+
+
+def coded(code: int) -> sqlite3.Error:
+    error = sqlite3.DatabaseError("canary")
+    error.sqlite_errorcode = code
+    return error
 
 
 NEXT = ["ALTER TABLE conversation ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +15,15 @@ import gemmary
 from gemmary.config import NANO
 from gemmary.engine.memory import Estimate
 from gemmary.errors import ModelFileError
+from gemmary.serve import models as models_module
 from gemmary.serve.app import create_app
 from gemmary.serve.models import Models, Source, named
 from gemmary.serve.settings import Settings
 from tests.serve.asked import client
 
 CHAT = "/v1/chat/completions"
-SIZE = Estimate(100, 10, 1)
+ROOM = 64 << 20  # bytes that each model of these tests may take; it takes most of them
+SIZE = Estimate(100, ROOM - 101, 1)
 
 
 class Library:
@@ -30,9 +34,9 @@ class Library:
         self.models: list[gemmary.Model] = []
 
     def source(self, name: str) -> Source:
-        def load() -> gemmary.Model:
+        def load(memory: int) -> gemmary.Model:
             self.loads.append(name)
-            self.models.append(gemmary.load(threads=1, streams=2, queue=4))
+            self.models.append(gemmary.load(threads=1, streams=2, queue=4, memory=ROOM))
             return self.models[-1]
 
         return Source(load, lambda: SIZE)
@@ -106,6 +110,50 @@ def test_who_answers_stays(library: Library) -> None:
     run(models, ask)
 
 
+def test_clients_that_leave_do_not_take_the_loading_along(library: Library) -> None:
+    """Patience of 50 ms, a load that takes longer: it is one load, and who comes later finds the model."""
+    go_on, source = threading.Event(), library.source("a")
+
+    def slow(memory: int) -> gemmary.Model:
+        library.loads.append("begun")
+        go_on.wait(60)
+        return source.load(memory)
+
+    models = Models(sources={"a": Source(slow, source.estimate), "b": library.source("b")}, default="a")
+
+    async def ask(http: Any) -> None:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(http.post(CHAT, json=body("a")), 0.05)
+        assert models.loading, "an engine that waits meanwhile does not hang"
+        assert (await http.get("/models")).json()["data"][0]["status"] == {"value": "loading"}
+        other = asyncio.ensure_future(http.post(CHAT, json=body("b")))
+        await asyncio.sleep(0.05)
+        assert library.loads == ["begun"], "one at a time"
+        go_on.set()
+        assert (await http.post(CHAT, json=body("a"))).status_code == 200
+        assert (await other).status_code == 200
+        assert library.loads == ["begun", "a", "b"] and not models.loading
+        assert (await http.post("/models/unload", json={"model": "a"})).status_code == 200, "nobody holds it"
+
+    try:
+        run(models, ask)
+    finally:
+        go_on.set()
+
+
+def test_who_waits_for_a_model_gets_it_before_it_is_unloaded(library: Library) -> None:
+    """Room for one: each waits for its turn, and none is answered by a model that is closed."""
+    models = Models(sources=sources(library, "a", "b"), memory=SIZE.total + 1)
+
+    async def ask(http: Any) -> None:
+        answers = await asyncio.gather(*(http.post(CHAT, json=body(name)) for name in ("a", "b", "a")))
+        assert [answer.status_code for answer in answers] == [200, 503, 200]
+        assert library.loads == ["a"]
+
+    run(models, ask)
+
+
 def test_load_and_unload(library: Library) -> None:
     async def ask(http: Any) -> None:
         assert (await http.post("/models/load", json={"model": "a"})).json() == {"success": True}
@@ -122,7 +170,7 @@ def test_load_and_unload(library: Library) -> None:
 
 
 def test_a_model_that_does_not_load_tells_clients_nothing_of_its_file() -> None:
-    def fail() -> gemmary.Model:
+    def fail(memory: int) -> gemmary.Model:
         raise ModelFileError("/canary/path.gguf", "is damaged")
 
     async def ask(http: Any) -> None:
@@ -131,6 +179,56 @@ def test_a_model_that_does_not_load_tells_clients_nothing_of_its_file() -> None:
         assert (await http.get("/models")).json()["data"][0]["status"] == {"value": "unloaded"}
 
     run(Models(sources={"a": Source(fail, lambda: SIZE)}), ask)
+
+
+class Pretender:
+    """Looks like a loaded model whose pages take so many bytes."""
+
+    def __init__(self, pages: int) -> None:
+        self.scheduler = SimpleNamespace(
+            running=0, waiting=0, forget=lambda: None, pages=SimpleNamespace(bytes_total=pages)
+        )
+
+    def close(self) -> None: ...
+
+
+def pretended(given: dict[str, int], name: str, pages: int) -> Source:
+    """A model that needs 40 bytes, and takes `pages` and 20; notes how many it was given."""
+
+    def load(memory: int) -> Any:
+        given[name] = memory
+        return Pretender(pages)
+
+    return Source(load, lambda: Estimate(10, 20, 10))
+
+
+def asked_in_turn(models: Models) -> list[set[str]]:
+    """Which are loaded after each was asked for."""
+
+    async def asking() -> list[set[str]]:
+        found = []
+        for name in models.names:
+            await models.ready(name)
+            found.append(set(models.loaded))
+        return found
+
+    return asyncio.run(asking())
+
+
+def test_the_machine_is_the_limit_where_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models_module, "machine_memory", lambda: 100)
+    given: dict[str, int] = {}
+    models = Models(sources={name: pretended(given, name, 20) for name in ("a", "b", "c")})
+    assert asked_in_turn(models) == [{"a"}, {"a", "b"}, {"b", "c"}]
+    assert given == {"a": 100, "b": 60, "c": 60}, "each may take what the others leave"
+
+
+def test_what_a_loaded_model_really_takes_is_counted() -> None:
+    """Its pages are more than was estimated: the largest context that fitted, and room for other streams."""
+    given: dict[str, int] = {}
+    models = Models(sources={name: pretended(given, name, 41) for name in ("a", "b")}, memory=100)
+    assert asked_in_turn(models) == [{"a"}, {"b"}]
+    assert given == {"a": 100, "b": 100}
 
 
 def test_names_of_sources(tmp_path: Path) -> None:

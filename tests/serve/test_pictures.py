@@ -9,17 +9,20 @@ import io
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 from PIL import Image
 
 import gemmary
+from gemmary.serve import asking
 from gemmary.serve.pictures import OFF, Pictures, RemoteError, public
 from tests.engine import seeing
+from tests.serve.faults.wire import CHAT, connected, request
 from tests.serve.server import running
 
 
@@ -239,3 +242,77 @@ def test_limits_of_size_time_and_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(RemoteError, match="could not be fetched"):
         fetch(Pictures(True, resolve=never), "http://rebind.test/")
+
+
+def test_texts_do_not_wait_for_pictures(
+    url: str, bundled: gemmary.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More requests with pictures than there are threads, and each takes for ever."""
+    begun, on, made = threading.Event(), threading.Event(), bundled.prompt
+
+    def slow(messages: Any, **options: Any) -> Any:
+        if isinstance(messages[0]["content"], list):
+            begun.set()
+            on.wait(60)
+        return made(messages, **options)
+
+    monkeypatch.setattr(bundled, "prompt", slow)
+    shown = request({"messages": asked("data:image/png;base64,eA==")})
+    text = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    with ExitStack() as stack:
+        stack.callback(on.set)
+        for _ in range(40):
+            stack.enter_context(connected(url)).sendall(shown)
+        assert begun.wait(30)
+        assert httpx.post(f"{url}{CHAT}", json=text, timeout=30).status_code == 200
+
+
+def test_who_goes_keeps_no_thread_with_further_pictures(
+    seer: gemmary.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, begun, on, over = [], threading.Event(), threading.Event(), threading.Event()
+    made = seer.prompt
+
+    def slow(data: bytes) -> Any:
+        decoded.append(data)
+        begun.set()
+        on.wait(20)
+        return seeing.picture(1)
+
+    def told(*args: Any, **options: Any) -> Any:
+        try:
+            return made(*args, **options)
+        finally:
+            over.set()
+
+    async def leave() -> None:
+        link = "data:image/png;base64," + base64.b64encode(png(1)).decode()
+        working = asyncio.ensure_future(asking.prompt(seer, asked(link) * 3, Pictures()))
+        assert await asyncio.to_thread(begun.wait, 20)
+        working.cancel()
+        await asyncio.wait({working})
+        on.set()
+        assert await asyncio.to_thread(over.wait, 20)
+
+    monkeypatch.setattr("gemmary.inputs.picture.decode", slow)
+    monkeypatch.setattr(seer, "prompt", told)
+    asyncio.run(leave())
+    assert len(decoded) == 1
+
+
+def test_nobody_waits_for_names_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that does not answer holds its own threads, longer than a fetch may take."""
+    on = threading.Event()
+    monkeypatch.setattr("gemmary.serve.pictures.SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: on.wait(60) and [])
+
+    async def many() -> int:
+        fetches = [Pictures(True).fetch("http://rebind.test/") for _ in range(40)]
+        faults = await asyncio.gather(*fetches, return_exceptions=True)
+        assert all(isinstance(fault, RemoteError) for fault in faults)
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(int, "5"), 10)
+        finally:
+            on.set()
+
+    assert asyncio.run(many()) == 5

@@ -19,6 +19,7 @@ import pytest
 import gemmary
 from gemmary.engine.sampling import NotFiniteError, Sampler
 from gemmary.serve.sse import STILL_HERE, EventStream
+from tests.serve.asked import application
 from tests.serve.server import running
 
 ASK = [{"role": "user", "content": "Tell me a long story about a dog, a road and the sea."}]
@@ -107,7 +108,8 @@ def test_who_goes_while_the_prompt_is_made_is_never_begun(
 
 def test_comments_while_nothing_comes(bundled: gemmary.Model) -> None:
     with running(bundled, keep_alive=0.05) as url:
-        bundled._thread.later(lambda: time.sleep(0.5))  # a long prompt of somebody else
+        lines, heard = list[str](), threading.Event()
+        bundled._thread.later(lambda: heard.wait(20))  # a long prompt of somebody else
         body = {
             "messages": ASK,
             "max_tokens": 2,
@@ -115,17 +117,20 @@ def test_comments_while_nothing_comes(bundled: gemmary.Model) -> None:
             "return_progress": True,
             "cache_salt": "new",
         }
-        lines = httpx.post(f"{url}{PATH}", json=body, timeout=60).text.split("\n\n")
+        with httpx.stream("POST", f"{url}{PATH}", json=body, timeout=60) as answer:
+            for line in filter(None, answer.iter_lines()):
+                lines.append(line)
+                if sum(told.startswith(":") for told in lines) == 3:
+                    heard.set()
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
         bundled._thread.later(lambda: time.sleep(0.2))
         stream = client.chat.completions.create(model="test", messages=ASK, max_tokens=2, stream=True)  # type: ignore[arg-type]  # fmt: skip
         assert any(chunk.choices[0].finish_reason for chunk in stream)
-    comments = [line for line in lines if line.startswith(":")]
-    assert len(comments) >= 3
+    assert heard.is_set()
     told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     (progress, *_) = [chunk["prompt_progress"] for chunk in told if "prompt_progress" in chunk]
     assert 0 < progress["processed"] <= progress["total"]
-    assert lines[-2] == "data: [DONE]"
+    assert lines[-1] == "data: [DONE]"
 
 
 @pytest.mark.parametrize(
@@ -222,6 +227,56 @@ def test_what_is_remembered_is_apart_for_each_salt(url: str, bundled: gemmary.Mo
     assert cached[3] < 10, "only what begins every prompt"
 
 
+BEGUN: dict[str, dict[str, Any]] = {
+    PATH: {"messages": ASK},
+    "/v1/completions": {"prompt": "A dog", "n": 2, "max_tokens": 900},
+    "/v1/messages": {"model": "test", "messages": ASK, "max_tokens": 900},
+}
+
+
+@pytest.mark.parametrize("stuck", [False, True], ids=["as it begins", "before it begins"])
+@pytest.mark.parametrize("path", BEGUN)
+def test_who_goes_as_a_stream_begins_is_left(
+    bundled: gemmary.Model, monkeypatch: pytest.MonkeyPatch, path: str, stuck: bool
+) -> None:
+    """The head is on its way, and nothing was asked of the events yet, or the first one only."""
+    opened, begun = [], bundled.open
+
+    def opening(*args: Any) -> Any:
+        opened.append(begun(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(bundled, "open", opening)
+    asyncio.run(asyncio.wait_for(_left_at_the_head(application(bundled), path, stuck), 20))
+    assert opened
+    assert all(transcript.request.cancel.is_set() for transcript in opened), "it is computed unheard"
+
+
+async def _left_at_the_head(app: Any, path: str, stuck: bool) -> None:
+    """Ask for a stream, and go when its head comes; `stuck`: the head is not even taken."""
+    head, body = asyncio.Event(), json.dumps({**BEGUN[path], "stream": True}).encode()
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await head.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        head.set()
+        if stuck:
+            await asyncio.sleep(60)
+
+    headers = [(b"host", b"localhost:8000"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
+        "client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8000), "state": {},
+    }  # fmt: skip
+    await app(scope, receive, send)
+
+
 def test_who_takes_nothing_is_left() -> None:
     """The writing waits for the client, and not for ever; then the source of events is closed."""
     closed, taken = [], []
@@ -242,10 +297,11 @@ def test_who_takes_nothing_is_left() -> None:
         await asyncio.sleep(60)
 
     async def serve() -> None:
-        await asyncio.wait_for(EventStream(events(), 1.0, 0.05)({}, receive, send), 10)
+        stream = EventStream(events(), lambda: closed.append(True), 1.0, 0.05)
+        await asyncio.wait_for(stream({}, receive, send), 10)
 
     asyncio.run(serve())
-    assert closed == [True]
+    assert closed == [True, True], "the source was not closed, or its end not told"
     assert len(taken) == 4
 
 

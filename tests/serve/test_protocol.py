@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import re
 import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.serve.whole import Process, served
 
 QUICK = {"header_time": 0.5, "body_time": 0.5, "idle": 1.5, "connections": 64, "stall": 1.0}
 HEAD = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+TCP_REPAIR = 19  # Linux: a socket in this mode sends nothing when it is closed
 BODY = b'{"prompt": "a"}'
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
@@ -147,6 +150,60 @@ def test_a_client_that_takes_nothing_is_left(bundled: gemmary.Model) -> None:
                     break
             assert httpx.get(f"{url}/health").status_code == 200
             drained(server)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the options are Linux's")
+@pytest.mark.parametrize(
+    ("stall", "probe", "silence"),
+    [(60.0, 15, 60_000), (20.0, 5, 20_000), (0.5, 1, 500), (1e9, 32767, 2**31 - 1)],
+)
+def test_the_kernel_is_told_to_look_for_clients_that_vanished(
+    bundled: gemmary.Model, stall: float, probe: int, silence: int
+) -> None:
+    """It would ask after two hours; and how long data may be under way says nothing while there is none."""
+    tcp = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+    with served(bundled, stall=stall) as (url, server), socket.socket() as connection:
+        connection.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in connection.recv(100)
+        accepted = [each.transport.get_extra_info("socket") for each in server.server_state.connections]
+        (found,) = [each for each in accepted if each.getpeername() == connection.getsockname()]
+        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        told = [found.getsockopt(socket.IPPROTO_TCP, option) for option in tcp]
+        assert told == [probe, probe, 3, silence]
+
+
+def test_a_client_that_vanished_without_a_word_is_left(
+    bundled: gemmary.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wants its answer whole, so nothing is under way that could fail: only the kernel's probes tell."""
+    scheduler = bundled.scheduler
+    assert scheduler is not None
+    together = scheduler._runner.together
+    monkeypatch.setattr(scheduler._runner, "together", lambda *given: (time.sleep(0.1), together(*given))[1])
+    body = {"prompt": "a", "max_tokens": 900, "logit_bias": {"1": -100, "106": -100}}  # a minute and a half
+    data = json.dumps(body).encode()
+    head = HEAD.replace(b"/tokenize", b"/v1/completions") + b"Content-Length: %d\r\n\r\n" % len(data)
+    with served(bundled, stall=1.0) as (url, server):
+        connection = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        connection.sendall(head + data)
+        while not scheduler.running:
+            time.sleep(0.02)
+        began = time.monotonic()
+        vanish(connection)
+        drained(server)
+        while scheduler.running:
+            time.sleep(0.02)
+        assert time.monotonic() - began < 30
+
+
+def vanish(connection: socket.socket) -> None:
+    """Forget a connection as a machine does whose plug is pulled: the other side hears nothing."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    except OSError:
+        pytest.skip("this needs Linux, and the rights of CAP_NET_ADMIN")
+    connection.close()
 
 
 def drained(server: Server) -> None:

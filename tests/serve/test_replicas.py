@@ -22,6 +22,8 @@ PORT = 18_000 + os.getpid() % 2000
 URL = f"http://127.0.0.1:{PORT}"
 CHAT = f"{URL}/v1/chat/completions"
 ENDLESS = {"1": -100, "106": -100}  # no token may end the answer
+KEY = "sk-canary-key-0001"
+BEARER = {"authorization": f"Bearer {KEY}"}
 TEXT = "A list of the commands that this conversation is about, one after the other: " * 8
 
 
@@ -31,7 +33,8 @@ def cluster() -> Iterator[Any]:
 
     from gemmary.serve.replicas import Cluster, app
 
-    environment = {"PYTHONPATH": str(ROOT)}
+    environment = {"PYTHONPATH": str(ROOT), "GEMMARY_API_KEY": KEY}
+    os.environ["GEMMARY_API_KEY"] = KEY  # where it is started, as where it runs
     ray.init(
         address="local", num_cpus=4, include_dashboard=False, object_store_memory=100 << 20,
         runtime_env={"env_vars": environment}, log_to_driver=False,
@@ -41,13 +44,15 @@ def cluster() -> Iterator[Any]:
     yield serve
     serve.shutdown()
     ray.shutdown()
+    del os.environ["GEMMARY_API_KEY"]
 
 
 def ask(text: str, later: tuple[str, ...] = (), **fields: Any) -> httpx.Response:
     roles = ("assistant", "user")
     messages = [{"role": "user", "content": text}]
     messages += [{"role": roles[i % 2], "content": said} for i, said in enumerate(later)]
-    answer = httpx.post(CHAT, json={"messages": messages, "max_tokens": 4, **fields}, timeout=300)
+    body = {"messages": messages, "max_tokens": 4, **fields}
+    answer = httpx.post(CHAT, json=body, headers=BEARER, timeout=300)
     assert answer.status_code == 200, answer.text
     return answer
 
@@ -82,7 +87,7 @@ def test_answers_are_streamed_and_equal_those_of_one_engine(cluster: Any) -> Non
         expected = model.chat(messages, seed=7, max_tokens=24).text
     text, pieces = "", 0
     body = {"messages": messages, "seed": 7, "max_tokens": 24, "stream": True}
-    with httpx.stream("POST", CHAT, json=body, timeout=300) as answer:
+    with httpx.stream("POST", CHAT, json=body, headers=BEARER, timeout=300) as answer:
         for line in answer.iter_lines():
             if line.startswith("data: {"):
                 text += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
@@ -103,15 +108,25 @@ def test_load_is_spread_though_all_begin_alike(cluster: Any) -> None:
 
 def test_errors_and_lists_pass_through(cluster: Any) -> None:
     assert httpx.get(f"{URL}/health").json() == {"status": "ok"}
-    assert httpx.get(f"{URL}/v1/models").json()["data"][0]["id"] == "gemmary"
-    assert httpx.post(CHAT, content=b"{").status_code == 400
+    assert httpx.get(f"{URL}/v1/models", headers=BEARER).json()["data"][0]["id"] == "gemmary"
+    said = {"content-type": "application/json"}
+    assert httpx.post(CHAT, content=b"{", headers={**BEARER, **said}).status_code == 400
+
+
+def test_who_has_no_key_is_not_let_in(cluster: Any) -> None:
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"host": "localhost"}):
+        assert httpx.post(CHAT, json={}, headers=headers).status_code == 401
+        assert httpx.get(f"{URL}/v1/models", headers=headers).status_code == 401
+    called = {**BEARER, "host": "10.1.2.3:8000"}  # as clients of other machines call it
+    assert httpx.get(f"{URL}/v1/models", headers=called).status_code == 200
+    assert httpx.get(f"{URL}/v1/models", headers={**BEARER, "host": "a.example"}).status_code == 403
 
 
 def test_who_goes_is_not_answered_further(cluster: Any) -> None:
     """Endless streams would fill both engines; they are left, and others are answered soon."""
     body = {"messages": [{"role": "user", "content": "hi"}], "stream": True, "logit_bias": ENDLESS}
     for _ in range(24):
-        with httpx.stream("POST", CHAT, json=body, timeout=300) as answer:
+        with httpx.stream("POST", CHAT, json=body, headers=BEARER, timeout=300) as answer:
             next(answer.iter_lines())
     began = time.monotonic()
     ask("And now?", max_tokens=2)

@@ -100,6 +100,11 @@ def test_references_move_with_their_schema() -> None:
     schema = calls_schema([function], several=True)
     moved = schema["$defs"]["f0"]["properties"]["x"]
     assert moved == {"$ref": "#/$defs/f0/$defs/X", "const": {"$ref": "#"}}
+    for names in ("properties", "patternProperties", "$defs"):
+        for name in ("default", "enum", "const", "examples", "$ref"):
+            function = {"name": "f", "parameters": {names: {name: {"items": inner}}}}
+            below = calls_schema([function], several=False)["$defs"]["f0"][names]
+            assert below == {name: {"items": moved}}, (names, name)
     with pytest.raises(SchemaError, match="type object"):
         calls_schema([{"name": "f", "parameters": {"type": "string"}}], several=False)
 

@@ -25,7 +25,7 @@ def test_before_the_server_is_ready_and_without_a_trace(caplog: pytest.LogCaptur
     port, seen = free_port(), list[str]()
     loaded: list[gemmary.Model] = []
 
-    def load() -> gemmary.Model:
+    def load(memory: int) -> gemmary.Model:
         model = gemmary.load(threads=1, streams=2, queue=4)
         generate = model.generate
 

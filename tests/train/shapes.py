@@ -13,6 +13,7 @@ from gemmary.model.modules import TextModule
 from gemmary.model.vision_modules import TowerModule
 from gemmary.ops.contract import Ints
 from gemmary.ops.trainable import Trainable
+from gemmary.train.checkpoint import load_latest, save
 from gemmary.train.initial import initialise, initialise_sigmoid, initialise_tower
 from gemmary.train.loop import Plan, Trainer
 from gemmary.train.optimizer import Learning
@@ -98,6 +99,15 @@ def seeing(folder: Path, eyes: TowerModule, steps: int, **changes: Any) -> Sigmo
     model, how = sigmoid(eyes), plan(steps, **changes)
     assert Trainer(SigmoidTask(model, pairs, "shapes", how), how, folder).run()
     return model
+
+
+def forget(folder: Path, *names: str) -> None:
+    """Take these out of what the last checkpoint knows, which then is one of older code."""
+    found = load_latest(folder)
+    assert found is not None
+    state = {name: value for name, value in found.state.items() if name not in names}
+    assert len(state) == len(found.state) - len(names)
+    save(folder, replace(found, state=state))
 
 
 def conversation(name: int, picture: int) -> Document:

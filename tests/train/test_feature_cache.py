@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from gemmary.errors import GemmaryError
+from gemmary.inputs.prompt import brightness
 from gemmary.model.vision_modules import ProjectorModule, TowerModule
 from gemmary.train.feature_cache import CachedFeatures, FeaturesError, write_features
-from gemmary.train.pictures import PictureArray, brightness
+from gemmary.train.pictures import PictureArray
 from tests.train import shapes
 
 COUNT, SIZE = 21, 8  # three files, the last one not full

@@ -58,13 +58,12 @@ def measure(company: Company, folder: Path, work: Work) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("low", [False, True])
-def test_memory_of_a_shard_is_about_that_of_a_real_run(tmp_path: Path, low: bool) -> None:
-    """gloo's own buffers come and go with its threads: the same run allocates 93 to 109 MB."""
+def test_memory_of_a_shard_is_that_of_a_real_run(tmp_path: Path, low: bool) -> None:
+    """Of the two processes the one with less: where the machine is busy, gloo's threads let go late."""
     work = Work(256, rows=2, low=low, dense=True)
     assert crew(2, measure, tmp_path, work) == [0, 0]
-    counted = memory(NANO, Split(shards=2), work).total
-    for rank in range(2):
-        assert counted == pytest.approx(json.loads((tmp_path / f"{rank}.json").read_text()), rel=0.15)
+    found = min(json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert memory(NANO, Split(shards=2), work).total == pytest.approx(found, rel=0.1)
 
 
 @pytest.mark.parametrize("size, chips, split", TABLE_2)

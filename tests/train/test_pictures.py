@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gemmary.inputs.prompt import brightness
 from gemmary.inputs.views import look
 from gemmary.train.packing import Document
-from gemmary.train.pictures import PictureArray, brightness, decoded, unbroken
+from gemmary.train.pictures import PictureArray, decoded, unbroken
 
 SIDE = 12
 
@@ -24,7 +25,9 @@ def test_they_are_seen_as_in_a_prompt() -> None:
     pictures, broken = decoded(sources, SIDE)
     assert not broken
     seen = brightness(pictures.read(np.array([1, 0], np.int32)))
-    assert np.array_equal(seen, np.concatenate([look(source, SIDE).pixels for source in sources[::-1]]))
+    assert np.array_equal(
+        seen, brightness(np.concatenate([look(source, SIDE).pixels for source in sources[::-1]]))
+    )
 
 
 def test_a_picture_that_does_not_decode_is_left_out_with_the_documents_that_show_it(tmp_path: Path) -> None:

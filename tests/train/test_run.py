@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ import torch
 from gemmary import load
 from gemmary.errors import GemmaryError
 from gemmary.inputs.tokenizer import Tokenizer
+from gemmary.model.modules import TextModule
 from gemmary.train import checkpoint
 from gemmary.train import run as stages
+from gemmary.train.company import Company
 from gemmary.train.data import prepare as preparing
 from gemmary.train.data.shards import vocabulary_digest
 from gemmary.train.loop import DivergedError, Trainer
@@ -31,6 +33,7 @@ from gemmary.train.runplan import longer, read_run
 from gemmary.train.vocabulary import train_vocabulary
 from gemmary.weights import save
 from gemmary.weights.checkpoint import open_checkpoint
+from tests.train.crew import crew
 from tests.train.data.toyfiles import prose, write, write_jsonl
 
 MODEL = (
@@ -150,6 +153,49 @@ def test_a_stopped_run_goes_on_exactly(home: Path, monkeypatch: pytest.MonkeyPat
     assert run(home).done
     assert log(home) == log(home, "whole")
     assert (home / "out/model.gguf").read_bytes()[-999:] == (home / "whole/model.gguf").read_bytes()[-999:]
+
+
+# Many processes
+
+AMONG = PLAN + "parts = 2\nclip = 1e9\nema = 0.9\n"
+
+
+def run_among(company: Company, home: Path) -> None:
+    """What a process of torchrun does. The whole model is never moved to a device, where it may not fit."""
+    TextModule.to = None  # type: ignore[method-assign, assignment]
+    stages.torchrun = lambda: nullcontext(company)  # type: ignore[assignment]
+    assert Run(read_run(home / "run.toml"), home / "among", Heard()).run() == Result((), 5, True)
+
+
+def refused_among(company: Company, home: Path) -> None:
+    with pytest.raises(GemmaryError, match="2 processes do not make replicas of 3 shards; choose"):
+        run_among(company, home)
+    assert not (home / "among/data").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("shards", "parts"), [("", 2), ("shards = 2\n", 2), ("shards = 1\n", 1)])
+def test_many_processes_train_what_one_writes_without_training_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, shards: str, parts: int
+) -> None:
+    run(home, AMONG)
+    (home / "run.toml").write_text(AMONG + shards)
+    assert crew(2, run_among, home) == [0, 0]
+    files = list((home / "among/train/step-00000005").glob("*.safetensors"))
+    assert len(files) == 2 and sum(path.stat().st_size > 20_000 for path in files) == parts
+    monkeypatch.setattr(stages, "student", None)
+    monkeypatch.setattr(stages, "Trainer", None)
+    assert run(home, AMONG + shards, "among").step == 5
+    one, many = (open_checkpoint(home / name / "model").tensors for name in ("out", "among"))
+    assert one.keys() == many.keys()
+    assert [name for name in one if not np.array_equal(one[name].raw, many[name].raw)] == []
+
+
+@pytest.mark.long
+def test_shards_that_do_not_divide_the_processes_are_refused(home: Path) -> None:
+    with pytest.raises(GemmaryError, match="1 process does not make replicas of 3 shards; choose"):
+        run(home, AMONG + "shards = 3\n")
+    assert crew(2, refused_among, home) == [0, 0]
 
 
 @pytest.mark.long

@@ -36,7 +36,7 @@ def test_every_setting_reaches_its_place(tmp_path: Path) -> None:
     text = (
         '[model]\nsize = "1b"\nlayers = 13\nhead_dim = 64\nglobal_layers = [2, 12]\n' + DATA +
         "[train]\nepochs = 2\nrow = 64\npeak = 1\nbetas = [0, 0.5]\nlow = false\nseed = 3\n"
-        "ema = 0.9\nrecompute = true\n[train.spikes]\nlimit = 5\n"
+        "ema = 0.9\nrecompute = true\nshards = 8\n[train.spikes]\nlimit = 5\n"
         '[teacher]\nmodel = "t.gguf"\ncache = true\ndraws = 9\nreading = "counts"\nreplacement = true\n'
         '[save]\ngguf = "none"\nsafetensors = "f32"\n'
     )  # fmt: skip
@@ -53,6 +53,7 @@ def test_every_setting_reaches_its_place(tmp_path: Path) -> None:
         3,
     )
     assert (plan.train.ema, plan.train.recompute, plan.train.spikes) == (0.9, True, Spikes(limit=5.0))
+    assert plan.train.shards == 8
     assert plan.train.learning == Learning(peak=1.0, betas=(0.0, 0.5))
     assert plan.teacher is not None and plan.teacher.cache and plan.train.distill == plan.teacher.how
     assert (plan.teacher.how.draws, plan.teacher.how.reading) == (9, "counts")
@@ -110,6 +111,7 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
         (DATA + TRAIN + "[train.spikes]\nlimits = 1\n", "line 8: train.spikes.limits is not known"),
         (DATA + TRAIN + "[train.spikes]\nback = -1\n", "line 7: window must be 2 or more"),
         (DATA + TRAIN + "low = 1\n", "line 7: train.low must be true or false, not 1"),
+        (DATA + TRAIN + "shards = 0\n", "line 7: train.shards must be 1 or more, not 0"),
         (DATA + TRAIN + "row = 4096\n", "line 7: train.row is 4,096 tokens, more than .* context of 1,024"),
         (DATA + TRAIN + "[teacher]\ndraws = 3\n", "line 7: teacher.model is missing"),
         (DATA + TRAIN + '[teacher]\nmodel = "a"\nreading = "x"\n', "line 9: teacher.reading is 'x'"),
@@ -140,7 +142,7 @@ def test_only_what_lasts_differs(tmp_path: Path) -> None:
     before = read(tmp_path, DATA + TRAIN)
     recorded = json.loads(json.dumps(before.settings()))
     assert differences(recorded, before.settings()) == []
-    passing = "[train]\nsteps = 9\nkeep = 1\ncheckpoint_every = 3\n[save]\ngguf = 'f16'\n"
+    passing = "[train]\nsteps = 9\nkeep = 1\ncheckpoint_every = 3\nshards = 4\n[save]\ngguf = 'f16'\n"
     assert differences(recorded, read(tmp_path, DATA + passing).settings()) == []
     changes = {
         DATA + TRAIN + "peak = 0.5\n": "train.peak was 0.003 and is 0.5",

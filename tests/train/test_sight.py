@@ -15,14 +15,14 @@ import torch
 
 import gemmary
 from gemmary.formats import FORMATS
-from gemmary.inputs.prompt import Prompt
+from gemmary.inputs.prompt import Prompt, brightness
 from gemmary.inputs.vocabulary import Kind
 from gemmary.model.vision_modules import ProjectorModule, TowerModule
 from gemmary.ops.contract import Ints
 from gemmary.train.feature_cache import CachedFeatures, write_features
 from gemmary.train.loop import Plan, Trainer
 from gemmary.train.packing import Document, pack_rows
-from gemmary.train.pictures import PictureArray, brightness
+from gemmary.train.pictures import PictureArray
 from gemmary.train.sight_task import Sight, SightTask
 from gemmary.train.sigmoid_task import SigmoidModel, SigmoidTask
 from gemmary.train.task import Task

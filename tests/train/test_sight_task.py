@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from gemmary.errors import GemmaryError
+from gemmary.model.modules import TextModule
 from gemmary.model.vision_modules import ProjectorModule, TowerModule
 from gemmary.ops.reference import Reference
 from gemmary.train.feature_cache import CachedFeatures, write_features
+from gemmary.train.loop import Trainer
 from gemmary.train.packing import Document, Rows, pack_rows
 from gemmary.train.sight_task import Sight, SightTask, mean_sight_loss
 from tests.train import shapes
@@ -138,6 +142,24 @@ def test_bfloat16_learns_about_the_same(model: Sight) -> None:
     )
     assert low.dtype == torch.float32
     assert float(low) == pytest.approx(float(exact), rel=0.02) and float(low) != float(exact)
+
+
+def test_a_checkpoint_of_another_config_with_the_same_shapes_is_refused(tmp_path: Path) -> None:
+    how, rows = shapes.plan(1), pack_rows(DOCUMENTS, shapes.ROW)
+
+    def train(text: TextModule, eyes: TowerModule) -> bool:
+        return Trainer(SightTask(text, eyes, rows, PICTURES, how), how, tmp_path).run()
+
+    assert train(shapes.text(), shapes.tower())
+    text, eyes = shapes.text(), shapes.tower()
+    text.config = replace(shapes.TEXT, context=4096)
+    with pytest.raises(GemmaryError, match=r"another model \(context\); use another folder"):
+        train(text, shapes.tower())
+    eyes.config = replace(shapes.EYES, norm_eps=1e-5)
+    with pytest.raises(GemmaryError, match=r"another eyes \(norm_eps\); use another folder"):
+        train(shapes.text(), eyes)
+    shapes.forget(tmp_path, "model", "eyes")  # as before they were recorded
+    assert train(shapes.text(), shapes.tower())
 
 
 def test_what_a_run_learns_from_is_part_of_it(model: Sight) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from gemmary.errors import GemmaryError
+from gemmary.inputs.prompt import brightness
 from gemmary.train.initial import initialise
-from gemmary.train.pictures import brightness
+from gemmary.train.loop import Trainer
 from gemmary.train.sigmoid_task import Pairs, SigmoidTask, TextEncoder, text_step
 from gemmary.train.zeroshot import labels
 from tests.train import shapes
@@ -80,6 +86,30 @@ def test_pairs_that_do_not_part_are_refused() -> None:
     task = SigmoidTask(shapes.sigmoid(shapes.tower()), pairs, "odd", shapes.plan(1))
     with pytest.raises(ValueError, match="15 pictures and 15 texts are no 2 equal parts"):
         task.parts(0)
+
+
+def test_a_checkpoint_of_another_config_with_the_same_shapes_is_refused(tmp_path: Path) -> None:
+    how = shapes.plan(1)
+
+    def train(**changes: Any) -> bool:
+        model = shapes.sigmoid(shapes.tower())
+        for part, attribute, value in changes.values():
+            setattr(part(model), attribute, value)
+        return Trainer(SigmoidTask(model, shapes.pairs, "shapes", how), how, tmp_path).run()
+
+    assert train()
+    eyes = (lambda model: model.tower, "config", replace(shapes.EYES, norm_eps=1e-5))
+    reader = (lambda model: model.texts.decoder, "config", replace(shapes.READER, window=8))
+    longest = (lambda model: model.texts, "longest", 6)
+    for change, said in (
+        (eyes, r"another eyes \(norm_eps\)"),
+        (reader, r"another reader \(window\)"),
+        (longest, r"another reader \(longest\)"),
+    ):
+        with pytest.raises(GemmaryError, match=said + "; use another folder"):
+            train(change=change)
+    shapes.forget(tmp_path, "eyes", "reader")  # as before they were recorded
+    assert train()
 
 
 def test_a_picture_depends_on_where_its_patches_are() -> None:

@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ...config import Config
 from ...errors import GemmaryError
 from ...inputs.tokenizer import Tokenizer
-from ...model.modules import TextModule
-from ...ops.trainable import Trainable
-from ...train.initial import initialise
 from ...train.loop import Plan, Trainer
 from ...train.loss import mean_loss
 from ...train.optimizer import Learning
@@ -25,9 +20,9 @@ from ...train.teacher import Teacher
 from ...train.text_task import TextTask
 from ...train.vocabulary import train_vocabulary
 from ..corpus import HELD_BOOKS
-from ..long import books, module_of, whole_pieces
-
-Weights = dict[str, npt.NDArray[np.float32]]
+from ..long import books, whole_pieces
+from ..network import decoder, new_decoder
+from ..results import Weights, leave, leave_arrays
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class Lab:
         path = self.folder / "tokenizer.model"
         if not path.exists():
             lines = (line for text in self._texts() for line in text.split("\n") if line)
-            path.write_bytes(train_vocabulary(lines, self.scale.vocabulary))
+            leave(path, train_vocabulary(lines, self.scale.vocabulary))
         return Tokenizer.from_model(path)
 
     def _texts(self) -> Iterator[str]:
@@ -107,11 +102,7 @@ class Lab:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             return load_file(path)
-        model = TextModule(config, Trainable(row, (None, config.window)))
-        if start is None:
-            initialise(model, seed)
-        else:
-            model.load_arrays(start)
+        model = new_decoder(config, seed, row) if start is None else decoder(config, start, row)
         plan = Plan(
             steps=schedule.steps, rows=max(1, self.scale.step_tokens // row), parts=1, workers=1, low=False,
             fuse=False, checkpoint_every=100, keep=1, seed=seed, learning=schedule.learning(),
@@ -120,12 +111,12 @@ class Lab:
         task = TextTask(model, self.rows(row), plan, teacher)
         if not Trainer(task, plan, folder / "training").run():
             raise KeyboardInterrupt
-        save_file(model.arrays(), path)
+        leave_arrays(path, model.arrays())
         return model.arrays()
 
     def loss(self, config: Config, row: int, weights: Weights) -> float:
         """Nats a token of the held-out books."""
-        return mean_loss(module_of(config, weights, row), self.held(row))
+        return mean_loss(decoder(config, weights, row), self.held(row))
 
 
 def toy(name: str, layers: int, width: int, window: int, context: int, vocabulary: int) -> Config:

@@ -6,10 +6,12 @@ from dataclasses import asdict
 
 from ...config import Config
 from ...train.positions import doubling, loss_by_position
-from ..long import FACTOR, lengthened, module_of
+from ..long import FACTOR, lengthened
+from ..network import decoder
+from ..results import Weights
 from .effect import effect
 from .figure import Figure, Point, Series
-from .lab import Lab, Schedule, Weights, toy
+from .lab import Lab, Schedule, toy
 from .study import Findings, Points, Runs, Study, table
 
 NAME = "rope"
@@ -47,7 +49,7 @@ class Stages:
         """Loss by position in held-out books."""
         config, weights = self.model(variant, seed)
         held = self.lab.held(self.measured)
-        found = loss_by_position(module_of(config, weights, self.measured), held, self.edges)
+        found = loss_by_position(decoder(config, weights, self.measured), held, self.edges)
         return {f"{bucket.first}-{bucket.last}": bucket.loss for bucket in found}
 
     def model(self, variant: str, seed: int) -> tuple[Config, Weights]:

@@ -12,15 +12,15 @@ from ...inputs.crops import PanAndScan
 from ...inputs.views import look
 from ...train.sigmoid_task import SigmoidModel
 from ...train.zeroshot import probabilities
-from ..pictures.gallery import Gallery
+from ..collage import Tiles
 from .figure import Figure, Point, Series, evenly
 from .lab import Lab
-from .resolution import AMONG, KINDS, Eyes
+from .resolution import ACROSS, AMONG, KINDS, Eyes
 from .study import Findings, Points, Runs, Study, table
 
 NAME = "scan"
-SIDE = 64  # of the tower, in pixels
-SHOWN = 3  # pictures in a strip
+SIDE = 128  # of the tower, in pixels
+SHOWN = 3  # collages in a strip
 SQUARE = 256  # pixels of each: no crop is smaller
 OFF, ON = "the whole picture", "pan & scan"
 THEIRS = (
@@ -29,47 +29,50 @@ THEIRS = (
     "27B."
 )
 LIMITS = (
-    "The tower alone: a caption counts as found where some view of the strip, the whole or a crop, likes "
-    "it better than any of fifteen wrong ones. A model would have to put its views together itself. "
-    "Strips are four times as long as wide, the shape that pan & scan is for; on squares it changes "
-    "nothing by its own rule. The towers are those of the study `resolution`, which read nothing: numbers"
-    " stay near chance, so that this neither confirms nor contradicts the report."
+    "The tower alone: a name counts as found where some sixteenth of some view of the strip, the whole or a"
+    " crop, likes it better than any sixteenth likes any of fifteen that are not shown. A model would have"
+    " to put its views together itself. Strips are four times as long as wide, the shape that pan & scan is"
+    " for; on squares it changes nothing by its own rule. Crops need not meet the tiles: a tile may lie"
+    " across two."
 )
 
 
 class Strips:
-    """Held-out pictures in strips, wide and tall in turn, with room between them where the dice say."""
+    """Held-out collages in strips, wide and tall in turn, with room between them where the dice say."""
 
     def __init__(self, eyes: Eyes) -> None:
         self.eyes = eyes
-        self.made: dict[str, list[Image.Image]] = {}
+        self.made: dict[str, list[tuple[Image.Image, list[str]]]] = {}
 
-    def of(self, kind: str) -> list[Image.Image]:
-        """Strip i shows the held-out pictures SHOWN * i and those behind it."""
+    def of(self, kind: str) -> list[tuple[Image.Image, list[str]]]:
+        """Each strip, and the names of what it shows."""
         if kind not in self.made:
-            gallery = Gallery(0, held=True)
-            squares = [gallery.draw(n, kind).picture.resize((SQUARE, SQUARE)) for n in range(self.eyes.held)]
-            groups = [squares[at : at + SHOWN] for at in range(0, len(squares) - SHOWN + 1, SHOWN)]
-            self.made[kind] = [_strip(group, number) for number, group in enumerate(groups)]
+            tiles = self.eyes.tiles(kind, True, SQUARE)
+            dice, many = np.random.default_rng(0), self.eyes.held // (SHOWN * ACROSS**2)
+            self.made[kind] = [self._made(tiles.collages(SHOWN, ACROSS, dice), n) for n in range(many)]
         return self.made[kind]
 
+    def _made(self, shown: Tiles, number: int) -> tuple[Image.Image, list[str]]:
+        squares = [Image.fromarray(np.ascontiguousarray(p.transpose(1, 2, 0))) for p in shown.pixels]
+        return _strip(squares, number), [phrases[0] for phrases in shown.phrases]
+
     def measure(self, variant: str, seed: int) -> Points:
-        """Shares of the shown pictures whose caption is found, by kind."""
+        """Shares of the shown tiles whose name is found, by kind."""
         model = self.eyes.tower(SIDE, seed)
         scan = PanAndScan() if variant == ON else None
         return {kind: self._found(model, kind, scan) for kind in KINDS}
 
     def _found(self, model: SigmoidModel, kind: str, scan: PanAndScan | None) -> float:
-        captions = self.eyes.pictures(kind, True).captions
+        names = sorted({name for _, shown in self.of(kind) for name in shown})
         right = total = 0
-        for number, strip in enumerate(self.of(kind)):
-            first = SHOWN * number
-            shown = captions[first : first + SHOWN]
-            wrong = [c for c in (captions[first + SHOWN :] + captions) if c not in shown][: AMONG - 1]
+        for number, (strip, shown) in enumerate(self.of(kind)):
             views = look(np.asarray(strip), SIDE, scan).pixels
-            likely = probabilities(model, views, [*shown, *wrong]).max(0)
-            right += int((likely[:SHOWN] > likely[SHOWN:].max()).sum())
-            total += SHOWN
+            likely = probabilities(model, views, self.eyes.ids(names), ACROSS).max(0)
+            order = np.random.default_rng(number).permutation(len(names))
+            absent = [at for at in order if names[at] not in shown]
+            most = likely[absent[: AMONG - 1]].max()
+            right += sum(bool(likely[names.index(name)] > most) for name in shown)
+            total += len(shown)
         return right / total
 
 
@@ -86,14 +89,14 @@ def _strip(squares: Sequence[Image.Image], number: int) -> Image.Image:
 
 
 def study(lab: Lab, title: str, quick: bool) -> Study:
-    """The towers of the study `resolution` at 64 pixels, on strips."""
+    """The towers of the study `resolution` at 128 pixels, on strips."""
     strips = Strips(Eyes(lab, quick))
     settings = {**strips.eyes.settings, "side": SIDE, "shown": SHOWN, "square": SQUARE}
     return Study(NAME, title, THEIRS, settings, (OFF, ON), strips.measure, find)
 
 
 def find(runs: Runs) -> Findings:
-    """How often captions are found, with and without."""
+    """How often names are found, with and without."""
     series = tuple(
         Series(
             kind,
@@ -107,7 +110,7 @@ def find(runs: Runs) -> Findings:
     )
     chance = Series("chance", tuple(Point(at, 1 / AMONG) for at in range(2)), dashed=True)
     figure = Figure(
-        "Captions found in strips of three pictures", "what the tower is shown", "share of captions",
+        "Names found in strips of three collages", "what the tower is shown", "share of names",
         (*series, chance), evenly((OFF, ON)),
     )  # fmt: skip
     lines = table(
@@ -121,5 +124,5 @@ def find(runs: Runs) -> Findings:
             for kind in KINDS
         ),
     )
-    said = "; ".join(f"{kind}s: {runs.effect(ON, OFF, kind).said()}" for kind in KINDS)
-    return Findings((figure,), (lines,), (f"With pan & scan, as a share of captions: {said}.",), LIMITS)
+    said = "; ".join(f"{kind.removesuffix('s')}s: {runs.effect(ON, OFF, kind).said()}" for kind in KINDS)
+    return Findings((figure,), (lines,), (f"With pan & scan, as a share of names: {said}.",), LIMITS)

@@ -7,8 +7,9 @@ from typing import Any
 
 from ...train.sampling import Distillation
 from ...train.teacher import OnlineTeacher
-from ..long import module_of
-from .lab import Lab, Schedule, Weights, toy
+from ..network import decoder
+from ..results import Weights
+from .lab import Lab, Schedule, toy
 from .study import Points
 
 WIDTHS = {"small teacher": 48, "large teacher": 128}
@@ -56,7 +57,7 @@ class Teaching:
         """Held-out loss after each length, at a level rate. `name`: a teacher, or "next tokens" for none."""
         teacher = None
         if name in self.configs:
-            model = module_of(self.configs[name], self.teacher(name), self.row)
+            model = decoder(self.configs[name], self.teacher(name), self.row)
             teacher = OnlineTeacher(model, HOW)
         folder = self.lab.folder / "students" / f"{name.replace(' ', '-')}-{seed}"
         points: Points = {}

@@ -201,8 +201,9 @@ def test_prompts_at_the_limit(url: str, bundled: gemmary.Model) -> None:
         assert large.status_code == 413
 
 
-def test_a_large_text_takes_linear_time(url: str) -> None:
-    """Megabytes to be tokenised: other requests are answered meanwhile."""
+def test_a_large_text_takes_linear_time(url: str, bundled: gemmary.Model) -> None:
+    """The longest texts that are tokenised: others are answered meanwhile. A longer one is refused."""
+    longest = (bundled.context + 1) * bundled.tokenizer.longest - 1
     gaps = []
 
     def pulse() -> None:
@@ -217,9 +218,16 @@ def test_a_large_text_takes_linear_time(url: str) -> None:
     beside.start()
     started = time.process_time()
     for unit in ("a", " ", "\n", "<", "é\u0301"):
-        answer = httpx.post(f"{url}/tokenize", json={"prompt": unit * 100_000}, timeout=120)
+        body = {"prompt": (unit * longest)[:longest], "return_token_strs": True}
+        answer = httpx.post(f"{url}/tokenize", json=body, timeout=120)
         assert answer.status_code == 200
+        assert len(answer.json()["token_strs"]) == answer.json()["count"] > bundled.context // 2
     spent = time.process_time() - started
+    for text in ("a" * (longest + 1), "a" * 30_000_000):
+        started = time.process_time()
+        answer = httpx.post(f"{url}/tokenize", json={"prompt": text}, timeout=120)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert time.process_time() - started < 1
     over.set()
     beside.join()
     assert spent < 4

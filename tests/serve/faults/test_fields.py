@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections import Counter
+from typing import Any
 
 import httpx
 import pytest
 
-from .fields import Case, cases
+from .fields import MANY, Case, cases
+from .wire import forget_highest, highest, memory
 
 SAY = [{"role": "user", "content": "hi"}]
 # One token, or a word: whatever else a field asks for, the answer is short.
@@ -57,6 +60,51 @@ def ask(url: str, chosen: list[Case]) -> None:
 
 def test_some(url: str, every: list[Case]) -> None:
     ask(url, random.Random(0).sample(every, 120))
+
+
+def keys(count: int, value: Any = 0) -> dict[str, Any]:
+    return {f"k{number}": value for number in range(count)}
+
+
+def many() -> list[tuple[str, dict[str, Any]]]:
+    """Small bodies in which very much is wrong, or very many parts are right."""
+    chat, said, part = "/v1/chat/completions", BASE["/v1/messages"], {"type": "text", "text": ""}
+    contents = [[1] * 100_000, [{}] * 100_000, [part] * 20_000]
+    asked = [
+        *({"role": role, "content": content} for role in ("system", "user") for content in contents),
+        {"role": "assistant", "content": "x", "tool_calls": [1] * 100_000},
+    ]
+    result = {"type": "tool_result", "tool_use_id": "x", "content": [1] * 100_000}
+    function = {"type": "function", "function": {"name": "f", **keys(50_000)}}
+    return [
+        *((chat, {"messages": [message]}) for message in asked),
+        (chat, {"messages": [{"role": "user", "content": [part] * 5}] * 4096}),
+        (chat, {"messages": SAY, **keys(50_000)}),
+        (chat, {"messages": SAY, "tools": [function]}),
+        (chat, {"messages": SAY, "logit_bias": keys(50_000)}),
+        (chat, {"messages": SAY, "tools": [{"type": "function", "function": keys(90)}] * 128}),
+        ("/v1/messages", {**said, "messages": [{"role": "user", "content": [result]}]}),
+        ("/v1/completions", {"prompt": [["", *[1] * 20_000]] * 16}),
+        ("/v1/completions", {"prompt": [""] * 200_000}),
+        ("/detokenize", {"tokens": [""] * 200_000}),
+        ("/models/load", {"model": "test", **keys(50_000)}),
+        ("/api/conversations", {"title": "x", "settings": keys(50_000, [])}),
+    ]
+
+
+def test_what_is_refused_costs_little(url: str, every: list[Case]) -> None:
+    """A list of 100,000 numbers in every place, and more of this kind: processor time, and memory."""
+    bodies = [(case.path, case.body) for case in every if case.value is MANY and case.fits is not True]
+    with httpx.Client(base_url=url, timeout=120) as client:
+        for path, body in [*many(), *random.Random(0).sample(bodies, 30)]:
+            data = json.dumps(body)
+            before, started = memory(), time.process_time()
+            forget_highest()
+            answer = client.post(path, content=data, headers={"content-type": "application/json"})
+            spent, grown = time.process_time() - started, highest() - before
+            assert answer.status_code in (200, 400), answer.text
+            assert spent < 0.5, f"{path} {data[:200]} took {spent:.2f} s"
+            assert grown < 64 << 20, f"{path} {data[:200]} took {grown >> 20} MiB"
 
 
 @pytest.mark.long

@@ -84,6 +84,17 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def highest() -> int:
+    """Bytes that this process has held at most since `forget_highest`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def forget_highest() -> None:
+    """What this process holds now counts as the most so far."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def endless(model: gemmary.Model, **more: Any) -> dict[str, Any]:
     """A request whose answer ends at the end of the context only."""
     bias = {str(token): -100 for token in model.tokenizer.stops}

@@ -82,6 +82,46 @@ def test_asked_answered_reloaded(tab: Tab) -> None:
     tab.check()
 
 
+WATCH_READING = """() => {
+  window.read = [];
+  const note = () => {
+    const bar = document.querySelector(".last .reading[role=status]");
+    const meter = bar?.querySelector("progress");
+    const seen = bar ? [bar.textContent, meter.value, meter.max] : null;
+    if (seen && String(seen) !== String(window.read.at(-1))) window.read.push(seen);
+  };
+  const all = { subtree: true, childList: true, characterData: true, attributes: true };
+  new MutationObserver(note).observe(document.body, all);
+}"""
+
+
+def test_a_long_prompt_shows_how_much_of_it_is_read(
+    tab: Tab, bundled: gemmary.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts, in tokens of this prompt, and no longer than until the answer begins."""
+    scheduler = bundled.scheduler
+    assert scheduler is not None
+    together = scheduler._runner.together
+    monkeypatch.setattr(scheduler._runner, "together", lambda *given: (time.sleep(0.1), together(*given))[1])
+    text = "How much of this long text, of which no part was read before, has the model read by now? " * 36
+    tokens = len(bundled.prompt([{"role": "user", "content": text}]).ids)
+    assert 3 * 256 < tokens < 1000, "some steps of 256"
+    page = tab.open()
+    page.click("#settings")
+    page.fill("#max_tokens", "4")
+    page.click("#panel .solid")
+    page.evaluate(WATCH_READING)
+    ask(page, text)
+    (waiting, *_), *read = page.evaluate("window.read")
+    assert waiting == "Waiting for the model"
+    assert [said for said, *_ in read] == [f"Reading {done:,} of {tokens:,} tokens" for _, done, _ in read]
+    done = [done for _, done, _ in read]
+    assert len(done) >= 2 and done == sorted(set(done)) and 0 < done[-1] < tokens
+    assert {total for *_, total in read} == {tokens}
+    assert page.locator(".reading").count() == 0
+    tab.check()
+
+
 def png(size: tuple[int, int]) -> bytes:
     image = Image.new("RGB", size, "#dfe7f5")
     pen = ImageDraw.Draw(image)
