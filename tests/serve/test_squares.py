@@ -89,7 +89,8 @@ def test_beyond_the_room_is_asked_to_come_again(
     with httpx.Client(base_url=url, timeout=60) as client, contextlib.ExitStack() as open_:
         body = {**endless(model), "messages": [shown(1)], "stream": True}
         first = open_.enter_context(client.stream("POST", CHAT, json=body))
-        assert first.status_code == 200 and next(first.iter_lines())
+        lines = first.iter_lines()  # kept: who drops it closes the connection
+        assert first.status_code == 200 and next(lines)
         assert squares.held == ONE
         asked = {"messages": [shown(2)], "max_tokens": 1}
         refused = client.post(CHAT, json=asked)
