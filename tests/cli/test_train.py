@@ -163,18 +163,10 @@ def test_two_processes_train_what_one_then_writes(tmp_path: Path) -> None:
     pytest.importorskip("torch.distributed", reason="this PyTorch trains on one device only")
     write(tmp_path / "files")
     (tmp_path / "run.toml").write_text(PLAN)
-    words = ["-c", RUN, "train", "run.toml", "--out"]
-    both = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "--no-python",
-        sys.executable,
-    ]
+    words = ["-m", "gemmary", "train", "run.toml", "--out"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     said = []
-    for call in ([*both, sys.executable, *words, "two"], [*words, "two"], [*words, "one"]):
+    for call in ([*torchrun, *words, "two"], [*words, "two"], [*words, "one"]):
         done = subprocess.run(
             [sys.executable, *call], cwd=tmp_path, capture_output=True, text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
