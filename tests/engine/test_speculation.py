@@ -388,8 +388,9 @@ def test_prompts_that_are_worked_on_get_right_guesses(eager: None) -> None:
     text = EDIT.split("\n\n")[1]
     with gemmary.load() as bundled:
         ids = bundled.prompt([{"role": "user", "content": EDIT}, {"role": "assistant", "content": text}]).ids
+        never = dict.fromkeys(bundled.tokenizer.stops, -1e6)
         for options in ({"temperature": 0}, {"seed": 5}):
-            asked: dict[str, Any] = {"max_tokens": 100, **options}
+            asked: dict[str, Any] = {"max_tokens": 100, "logit_bias": never, **options}
             plain = bundled.generate(ids, speculate=False, **asked)
             reply = bundled.generate(ids, **asked)
             assert (reply.ids, reply.text, reply.finish_reason) == (

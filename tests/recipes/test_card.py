@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from gemmary.config import NANO
 from gemmary.recipes.card import card
-from gemmary.recipes.nano import EYES
 
 SCORES = {"perplexity": {}, "commands": {}, "pictures": {}, "pan and scan": {}}
 
@@ -27,8 +25,7 @@ def stage(folder: Path, name: str, seconds: float, device: str | None, behind: s
 
 def made(folder: Path, *stages: Path) -> str:
     (folder / "scores.json").write_text(json.dumps(SCORES), encoding="utf-8")
-    config = replace(NANO, vision=EYES)
-    return card(config, folder / "scores.json", {path.name: path for path in stages})
+    return card(NANO, folder / "scores.json", {path.name: path for path in stages})
 
 
 def test_devices_are_those_of_the_stages(tmp_path: Path) -> None:

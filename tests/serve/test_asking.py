@@ -73,8 +73,8 @@ def test_more_pictures_than_the_server_takes(narrow: str, path: str, few: Any, m
     said = "messages: 3 pictures, and this server takes 2 in a request"
     assert refused.json()["error"]["message"] == said
     taken = asked(few)
-    assert taken.status_code == 422, "this model cannot see, and says so next"
-    assert "reads text only" in taken.json()["error"]["message"]
+    assert taken.status_code == 422, "what these pictures are is looked at next"
+    assert "not a picture that can be read" in taken.json()["error"]["message"]
 
 
 def test_pictures_of_all_messages_count_together(narrow: str) -> None:

@@ -91,6 +91,7 @@ def test_llm_prompts(bundled: gemmary.Model) -> None:
         done = CliRunner().invoke(cli, ["prompt", QUESTION, *options, *more], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         assert done.stdout.rstrip("\n") == expected.rstrip("\n")
-    schema = '{"type": "object", "properties": {"old": {"const": "yes"}}, "required": ["old"]}'
+    properties = '"properties": {"old": {"const": "yes"}}, "required": ["old"], "additionalProperties": false'
+    schema = f'{{"type": "object", {properties}}}'
     done = CliRunner().invoke(cli, ["prompt", QUESTION, *options, "--schema", schema, "--no-stream"])
     assert json.loads(done.stdout)["old"] == "yes", done.output

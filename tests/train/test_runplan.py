@@ -112,7 +112,7 @@ def test_the_example_is_a_plan(tmp_path: Path) -> None:
         (DATA + TRAIN + "[train.spikes]\nback = -1\n", "line 7: window must be 2 or more"),
         (DATA + TRAIN + "low = 1\n", "line 7: train.low must be true or false, not 1"),
         (DATA + TRAIN + "shards = 0\n", "line 7: train.shards must be 1 or more, not 0"),
-        (DATA + TRAIN + "row = 4096\n", "line 7: train.row is 4,096 tokens, more than .* context of 1,024"),
+        (DATA + TRAIN + "row = 8192\n", "line 7: train.row is 8,192 tokens, more than .* context of 4,096"),
         (DATA + TRAIN + "[teacher]\ndraws = 3\n", "line 7: teacher.model is missing"),
         (DATA + TRAIN + '[teacher]\nmodel = "a"\nreading = "x"\n', "line 9: teacher.reading is 'x'"),
         (DATA + TRAIN + '[teacher]\nmodel = "a"\nreading = "counts"\n', "line 7: counts need draws with"),
