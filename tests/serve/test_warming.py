@@ -84,6 +84,6 @@ def test_who_has_eyes_sees(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         assert runner is not None and runner.eyes is not None
         seen: list[int] = []
         ready = runner.eyes.ready
-        runner.eyes.ready = lambda numbers, pixels: seen.extend(numbers) or ready(numbers, pixels)  # type: ignore[method-assign,func-returns-value]
+        runner.eyes.ready = lambda numbers, *rest: seen.extend(numbers) or ready(numbers, *rest)  # type: ignore[method-assign,func-returns-value]
         warm(model, "eyes")
     assert seen and [record.message for record in caplog.records] == ["warm"]

@@ -103,7 +103,7 @@ def test_what_is_refused_costs_little(url: str, every: list[Case]) -> None:
             answer = client.post(path, content=data, headers={"content-type": "application/json"})
             spent, grown = time.process_time() - started, highest() - before
             assert answer.status_code in (200, 400), answer.text
-            assert spent < 0.5, f"{path} {data[:200]} took {spent:.2f} s"
+            assert spent < 1.0, f"{path} {data[:200]} took {spent:.2f} s"
             assert grown < 64 << 20, f"{path} {data[:200]} took {grown >> 20} MiB"
 
 
