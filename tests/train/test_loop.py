@@ -99,7 +99,8 @@ def check_kills(folder: Path, kills: int, steps: int, **settings: Any) -> None:
     assert len(set(came)) > kills // 2  # most of them in the midst of it
     found = log(folder / "cut")
     assert found == log(folder / "whole")
-    print(f"{len(found)} losses and norms are those of a run that was never cut; the last is {found[-1][1]}")
+    step, loss, _ = found[came[-1] - 1]
+    print(f"{len(found)} losses and norms are those of a run that was never cut; step {step}: {loss}")
     assert toys.notes(folder / "cut") == toys.notes(folder / "whole")
     again = toys.trainer(folder / "cut", **how)
     again.run()
