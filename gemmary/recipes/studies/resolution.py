@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from ...config import VisionConfig
 from ...train.loop import Plan, Trainer
@@ -18,7 +17,6 @@ from ...train.zeroshot import probabilities
 from ..collage import Tiles, drawn_tiles, truths
 from ..network import new_pairing, new_tower
 from ..pictures.gallery import Gallery
-from ..results import leave_arrays
 from .figure import Figure, Point, Series, evenly
 from .lab import Lab, toy
 from .study import Findings, Points, Runs, Study, table
@@ -26,6 +24,7 @@ from .study import Findings, Points, Runs, Study, table
 NAME = "resolution"
 SIDES = (32, 64, 128)
 KINDS = ("thing", "letters")
+MANY = {"thing": "things", "letters": "letters"}
 ACROSS = 4  # tiles a side of a picture
 AMONG = 16  # names, of which one is right
 LONGEST = 10  # tokens of a phrase
@@ -68,15 +67,7 @@ class Eyes:
         key = (kind, held, side)
         if key not in self.drawn:
             count = self.held if held else self.trained
-            path = (
-                self.lab.folder / NAME / f"{kind}-{'held' if held else 'trained'}-{count}-{side}.safetensors"
-            )
-            gallery = Gallery(0, held)
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                leave_arrays(path, {"tiles": drawn_tiles(gallery, kind, count, side // ACROSS).pixels})
-            phrases = [gallery.draw(number, kind).phrases for number in range(count)]
-            self.drawn[key] = Tiles(load_file(path)["tiles"], phrases)
+            self.drawn[key] = drawn_tiles(Gallery(0, held), kind, count, side // ACROSS)
         return self.drawn[key]
 
     def measure(self, variant: str, seed: int) -> Points:
@@ -151,9 +142,7 @@ def find(runs: Runs) -> Findings:
         ([name, *(f"{runs.spread(name, kind).mean:.3f}" for kind in KINDS), *_against(runs, name, names[0])]
          for name in names),
     )  # fmt: skip
-    said = "; ".join(
-        f"{kind.removesuffix('s')}s: {runs.effect(names[-1], names[0], kind).said()}" for kind in KINDS
-    )
+    said = "; ".join(f"{MANY[kind]}: {runs.effect(names[-1], names[0], kind).said()}" for kind in KINDS)
     sentence = f"With {SIDES[-1]} pixels instead of {SIDES[0]}, as a share of held-out tiles: {said}."
     return Findings((figure,), (lines,), (sentence,), LIMITS)
 

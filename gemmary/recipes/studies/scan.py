@@ -15,7 +15,7 @@ from ...train.zeroshot import probabilities
 from ..collage import Tiles
 from .figure import Figure, Point, Series, evenly
 from .lab import Lab
-from .resolution import ACROSS, AMONG, KINDS, Eyes
+from .resolution import ACROSS, AMONG, KINDS, MANY, Eyes
 from .study import Findings, Points, Runs, Study, table
 
 NAME = "scan"
@@ -124,5 +124,5 @@ def find(runs: Runs) -> Findings:
             for kind in KINDS
         ),
     )
-    said = "; ".join(f"{kind.removesuffix('s')}s: {runs.effect(ON, OFF, kind).said()}" for kind in KINDS)
+    said = "; ".join(f"{MANY[kind]}: {runs.effect(ON, OFF, kind).said()}" for kind in KINDS)
     return Findings((figure,), (lines,), (f"With pan & scan, as a share of names: {said}.",), LIMITS)
