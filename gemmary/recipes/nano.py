@@ -3,9 +3,9 @@
     python -m gemmary.recipes.nano --data ../shared/data --out runs/nano
 
 Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
-true of which picture; tower and decoder together, on names, then on words, then on conversations; the tower
-frozen, and the decoder on; the files; an exam; the card. Every stage leaves its result in the folder and is
-skipped where that is already there; training goes on from its last checkpoint.
+true of which picture; tower and decoder, on names, then on words, then on conversations; the tower frozen,
+and the decoder on; then both on all of it together; the files; an exam; the card. Every stage leaves its
+result in the folder and is skipped where that is already there; training goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from .pictures import Gallery
 from .release import SCORES, Exam, Release
 from .results import in_a_sentence, leave_arrays, leave_text
 from .sight import SPELLED, Naming, Pairing, Seeing, Showing
+from .together import Mixing, learn_together
 
+LAST = "together"
 # Before the long phase, and before it sees.
 STUDENT = replace(NANO, context=1024, rope_global=Rope(NANO.rope_global.theta), vision=None)
 TEACHER = replace(STUDENT, name="nano-teacher", width=384, heads=6, kv_heads=2, ffn=1056, global_layers=None)
@@ -52,6 +54,7 @@ GENTLE = Learning(peak=6e-4, warmup=5, cooldown=30)
 PAIRED = Learning(peak=2e-3, warmup=40, cooldown=700)
 TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
 SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=1000)
+MIXED = Learning(peak=1.5e-3, warmup=20, cooldown=2700)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ NAMING = Naming(Plan(steps=1000, learning=TUNED), collages=7_000)
 SPELLING = Naming(Plan(steps=1400, learning=TUNED), collages=7_000, tiles=20_000, kinds=SPELLED)
 TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=12_000)
 SHOWING = Showing(Plan(steps=1300, learning=SHOWN), pictures=14_000, text_share=0.6)
+MIXING = Mixing(Plan(steps=3500, learning=MIXED), pictures=42_000, collages=6_000)
 EXAM = Exam()
 
 
@@ -92,6 +96,7 @@ class Settings:
     spelling: Naming = SPELLING
     tuning: Showing = TUNING
     showing: Showing = SHOWING
+    mixing: Mixing = MIXING
     held_pages: int = 80
     vocabulary_conversations: int = 40_000
     exam: Exam = EXAM
@@ -153,6 +158,7 @@ class Nano:
             and seeing.name(text, self.tower, settings.spelling, "spelled", settings.seed)
             and show("tuned", settings.tuning, frozen=False)
             and show("shown", settings.showing, frozen=True)
+            and learn_together(seeing, text, self.tower, settings.mixing, self._talk(LAST), LAST)
         )
 
     def release(self, text: TextModule) -> None:
@@ -175,6 +181,7 @@ class Nano:
             "spelled",
             "tuned",
             "shown",
+            LAST,
         ]
 
     def _talk(self, stage: str) -> Iterator[Document]:

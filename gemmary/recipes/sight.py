@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from ..config import Config, VisionConfig
+from ..inputs.crops import PanAndScan
 from ..inputs.tokenizer import Tokenizer
 from ..inputs.turns import chat_prompt
 from ..model.modules import TextModule
@@ -36,6 +37,7 @@ from .collage import Collages, Tiles, drawn_tiles, truths
 from .language import WEIGHTS
 from .network import new_pairing
 from .pictures import Drawn, Gallery, fonts
+from .pictures.drawn import Plan as Known
 from .results import Weights, leave_arrays
 
 DESCRIBE = (
@@ -43,6 +45,7 @@ DESCRIBE = (
     "Read everything in the picture.", "Tell me all about this picture.",
 )  # fmt: skip
 READ = ("Read the tiles.", "What is on the tiles?", "Name the tiles, row by row.")
+CROPS = (2, 3, 4)  # that pan & scan may make of a picture
 DESCRIBED = 0.5  # share of pictures that are also described as a whole
 
 
@@ -65,6 +68,11 @@ class Drawings:
         """A picture and what is known about it."""
         return self.gallery.draw(self.first + number)
 
+    def known(self, number: int) -> Known:
+        """What is known about a picture, which need not be painted for it."""
+        number += self.first
+        return self.gallery.plan(number, self.gallery.kind(number))
+
     def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
         """Pixels uint8 [n, 3, S, S]."""
         return self.pixels([self.drawn(int(number)) for number in numbers])
@@ -79,20 +87,28 @@ class Talk:
     """Conversations about pictures as token documents, in the very ids that the engine makes of them."""
 
     def __init__(self, tokenizer: Tokenizer, vision: VisionConfig) -> None:
-        self.tokenizer = tokenizer
-        blank = np.zeros((vision.patch, vision.patch, 3), np.uint8)
-        message = {
-            "role": "user",
-            "content": [{"type": "image", "image": blank}, {"type": "text", "text": "?"}],
-        }
-        ids = chat_prompt(tokenizer, [message], vision).ids
-        last = max(place for place, token in enumerate(ids) if token == tokenizer.end_of_image)
-        self._opening = ids[: last + 1]  # up to the end of the picture, which no question changes
+        self.tokenizer, self.vision = tokenizer, vision
+        self._openings = {1: self._opening(0)} | {crops + 1: self._opening(crops) for crops in CROPS}
+        self._tokens = vision.tokens
 
-    def document(self, exchanges: Sequence[tuple[str, str]], picture: int, longest: int) -> Document:
-        """Questions and answers about one picture; what no longer fits is left out."""
-        encode, soft = self.tokenizer.encode, self.tokenizer.soft
-        ids, weights = list(self._opening), [0.0] * len(self._opening)
+    def _opening(self, crops: int) -> list[int]:
+        """Ids up to the end of the last view of a picture in so many crops, which no question changes."""
+        scan = PanAndScan()
+        blank = np.zeros((scan.min_crop, scan.min_crop * max(1, crops), 3), np.uint8)
+        content = [{"type": "image", "image": blank}, {"type": "text", "text": "?"}]
+        message = {"role": "user", "content": content}
+        ids = chat_prompt(self.tokenizer, [message], self.vision, pan_and_scan=scan).ids
+        last = max(place for place, token in enumerate(ids) if token == self.tokenizer.end_of_image)
+        return ids[: last + 1]
+
+    def document(self, exchanges: Sequence[tuple[str, str]], views: Sequence[int], longest: int) -> Document:
+        """Questions and answers about one picture; what no longer fits is left out.
+
+        `views`: the number of the picture, and those of its crops where pan & scan makes any.
+        """
+        encode, opening = self.tokenizer.encode, self._openings[len(views)]
+        ids, weights = list(opening), [0.0] * len(opening)
+        shown = iter(np.repeat(views, self._tokens).tolist())
         newline = encode("\n")
         for number, (asked, answered) in enumerate(exchanges):
             begin = encode(f"\n\n{asked}") if not number else [START_OF_TURN, *encode(f"user\n{asked}")]
@@ -102,16 +118,22 @@ class Talk:
                 break
             ids += [*prompt, *reply, *newline]
             weights += [0.0] * len(prompt) + [1.0] * len(reply) + [0.0] * len(newline)
-        return Document(ids, weights, [picture if token == soft else -1 for token in ids])
+        soft = self.tokenizer.soft
+        return Document(ids, weights, [next(shown) if token == soft else -1 for token in ids])
 
 
-def asked_of(drawn: Drawn, dice: random.Random) -> list[tuple[str, str]]:
-    """The questions about a picture in random order, and now and then all of it."""
-    exchanges = list(drawn.exchanges)
+def asked_of(known: Known, dice: random.Random, described: float = DESCRIBED) -> list[tuple[str, str]]:
+    """The questions about a picture in random order, and for a share `described` of pictures all of it."""
+    exchanges = list(known.exchanges)
     dice.shuffle(exchanges)
-    if dice.random() < DESCRIBED:
-        exchanges.insert(0, (dice.choice(DESCRIBE), drawn.caption))
+    if dice.random() < described:
+        exchanges.insert(0, (dice.choice(DESCRIBE), known.caption))
     return exchanges
+
+
+def aloud(names: Sequence[str], dice: random.Random) -> tuple[str, str]:
+    """The question that is answered by reading a collage, tile after tile."""
+    return dice.choice(READ), f"{', '.join(names)}."
 
 
 class Look(NamedTuple):
@@ -193,13 +215,13 @@ class Seeing:
 
     def pair(self, tower: TowerModule, how: Pairing, name: str, seed: int) -> bool:
         """Train the tower to tell which phrases are true of which pictures; False if interrupted."""
-        drawings = self._take(how.plan.steps * how.batch)
+        drawings = self.unseen(how.plan.steps * how.batch)
         path = self.out / name / WEIGHTS
         if path.exists():
             tower.load_arrays(load_file(path))
             return True
 
-        tiles = {look.kind: self._tiles(look.kind, look.across, how.tiles) for look in how.looks if look.kind}
+        tiles = {look.kind: self.tiles(look.kind, look.across, how.tiles) for look in how.looks if look.kind}
 
         def pairs(step: int) -> Pairs:
             dice = np.random.default_rng((seed, step))
@@ -227,13 +249,15 @@ class Seeing:
         folder = self.out / stage
         if taken(text, tower, folder):
             return True
-        sets = [(self._tiles(kind, across, how.tiles), across) for kind, across in how.kinds]
+        sets = [(self.tiles(kind, across, how.tiles), across) for kind, across in how.kinds]
         pictures = Collages(sets, how.collages, seed)
         writer, dice = Talk(self.tokenizer, self.vision), random.Random(f"{seed} collages")
         order = list(range(len(pictures)))
         dice.shuffle(order)
         documents = [
-            writer.document([(dice.choice(READ), f"{', '.join(pictures.names(number))}.")], number, self.row)
+            writer.document(
+                [(dice.choice(READ), f"{', '.join(pictures.names(number))}.")], [number], self.row
+            )
             for number in order
         ]
         task = SightTask(text, tower, pack_rows(documents, self.row), pictures, how.plan)
@@ -252,7 +276,7 @@ class Seeing:
 
         `frozen`: the tower stays as it is, and what it makes of the pictures is computed once.
         """
-        drawings = self._take(how.pictures)
+        drawings = self.unseen(how.pictures)
         folder = self.out / name
         if taken(text, tower, folder):
             return True
@@ -266,11 +290,11 @@ class Seeing:
         task = SightTask(text, eyes, rows, pictures, how.plan)
         return learnt(text, tower, task, how.plan, folder)
 
-    def _tiles(self, kind: str, across: int, number: int) -> Tiles:
+    def tiles(self, kind: str, across: int, number: int) -> Tiles:
         """`number` tiles of which across x across fill a picture."""
         return drawn_tiles(self.gallery, kind, number, self.vision.image // across)
 
-    def _take(self, count: int) -> Drawings:
+    def unseen(self, count: int) -> Drawings:
         """Pictures that nobody has seen."""
         first, self._next = self._next, self._next + count
         return Drawings(self.gallery, first, count, self.vision.image)
@@ -281,15 +305,23 @@ class Seeing:
             Talk(self.tokenizer, self.vision),
             random.Random(f"{self.gallery.seed} {drawings.first}"),
         )
-        shown = spoken = 0
-        for number in range(len(drawings)):
-            document = writer.document(asked_of(drawings.drawn(number), dice), number, self.row)
-            shown += len(document.ids)
+        about = (
+            writer.document(asked_of(drawings.known(number), dice), [number], self.row)
+            for number in range(len(drawings))
+        )
+        return mixed(about, talk, how.text_share)
+
+
+def mixed(shown: Iterable[Document], talk: Iterator[Document], share: float) -> Iterator[Document]:
+    """Documents with pictures, and conversations without between them: `share` of the tokens."""
+    counts = [0, 0]
+    for document in shown:
+        counts[0] += len(document.ids)
+        yield document
+        while counts[1] < share * sum(counts):
+            document = next(talk)
+            counts[1] += len(document.ids)
             yield document
-            while spoken < how.text_share * (shown + spoken):
-                document = next(talk)
-                spoken += len(document.ids)
-                yield document
 
 
 def taken(text: TextModule, tower: TowerModule, folder: Path) -> bool:

@@ -21,6 +21,7 @@ from gemmary.recipes.nano import STUDENT, TAUGHT, Long, Nano, Settings
 from gemmary.recipes.pictures import fonts
 from gemmary.recipes.release import Exam
 from gemmary.recipes.sight import Look, Naming, Pairing, Showing
+from gemmary.recipes.together import Mixing
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
 from gemmary.train.packing import Rows
@@ -53,6 +54,7 @@ SETTINGS = Settings(
     naming=Naming(SHORT, collages=6, tiles=6, kinds=(("thing", 2), ("sign", 2))),
     spelling=Naming(SHORT, collages=6, tiles=6, kinds=(("label", 1),)),
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
+    mixing=Mixing(SHORT, pictures=24, collages=4, tiles=6, kinds=(("thing", 2), ("sign", 2))),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
 pytestmark = pytest.mark.timeout(600)  # seconds, on a machine that has nothing else to do
@@ -102,7 +104,7 @@ def test_scores_and_card_agree(made: Path) -> None:
         assert values["Q8_0"] == pytest.approx(values["float32"], rel=0.02)
         assert f"{values['Q8_0']:.2f}" in card
     assert {"scene", "word", "receipt"} <= set(scores["pictures"])
-    for name in ("teacher", "all", "some", "long", "pairs", "named", "spelled", "tuned", "shown"):
+    for name in ("teacher", "all", "some", "long", "pairs", "named", "spelled", "tuned", "shown", "together"):
         assert f"| {name} |" in card
 
 
@@ -117,16 +119,16 @@ def test_training_lowered_the_loss(made: Path) -> None:
 def test_a_run_that_is_cut_in_its_last_stage_goes_on(
     made: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the restart `tuned` comes from its folder, and `shown` must see the very rows that it saw."""
+    """After the restart `shown` comes from its folder, and `together` must see the very rows that it saw."""
     out = tmp_path / "out"
-    shutil.copytree(made, out, ignore=shutil.ignore_patterns("tuned", "shown"))
+    shutil.copytree(made, out, ignore=shutil.ignore_patterns("shown", "together"))
     with monkeypatch.context() as patch:
-        patch.setattr(SightTask, "parts", stopping_at(2, out / "tuned" / "weights.safetensors"))
+        patch.setattr(SightTask, "parts", stopping_at(2, out / "shown" / "weights.safetensors"))
         assert not Nano(data, out, SETTINGS).run()
-    assert (out / "shown" / "step-00000003").exists()
-    assert not (out / "shown" / "weights.safetensors").exists()
+    assert (out / "together" / "step-00000003").exists()
+    assert not (out / "together" / "weights.safetensors").exists()
     assert Nano(data, out, SETTINGS).run()
-    for stage in ("tuned", "shown"):
+    for stage in ("shown", "together"):
         path = Path(stage, "weights.safetensors")
         assert (out / path).read_bytes() == (made / path).read_bytes(), stage
 

@@ -18,7 +18,9 @@ from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_prompt
 from gemmary.recipes.corpus import Corpus
 from gemmary.recipes.network import new_tower
-from gemmary.recipes.pictures import Drawn, Gallery, fonts
+from gemmary.recipes.pictures import Gallery, fonts
+from gemmary.recipes.pictures.drawn import Ask, Topic
+from gemmary.recipes.pictures.drawn import Plan as Known
 from gemmary.recipes.sight import Drawings, Look, Pairing, Seeing, Talk, asked_of
 from gemmary.recipes.sightexam import Sighted, examine_sight, same, sighted
 from gemmary.train.loop import Plan
@@ -38,7 +40,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 def test_ids_are_those_of_the_engine(tokenizer: Tokenizer) -> None:
-    document = Talk(tokenizer, EYES).document(EXCHANGES, 7, 500)
+    document = Talk(tokenizer, EYES).document(EXCHANGES, [7], 500)
     picture = np.zeros((9, 9, 3), np.uint8)
     messages = []
     for number, (asked, answered) in enumerate(EXCHANGES):
@@ -57,14 +59,15 @@ def test_ids_are_those_of_the_engine(tokenizer: Tokenizer) -> None:
 
 def test_exchanges_that_do_not_fit_are_left_out_whole(tokenizer: Tokenizer) -> None:
     talk = Talk(tokenizer, EYES)
-    one = talk.document(EXCHANGES[:1], 0, 500)
-    assert talk.document(EXCHANGES, 0, len(one.ids) + 3) == one
+    one = talk.document(EXCHANGES[:1], [0], 500)
+    assert talk.document(EXCHANGES, [0], len(one.ids) + 3) == one
 
 
 def test_drawings_are_the_gallery_s() -> None:
     skip_without_fonts()
     gallery = Gallery(3)
     drawings = Drawings(gallery, 5, 10, 56)
+    assert drawings.known(2).exchanges == gallery.draw(7).exchanges
     pixels = drawings.read(np.array([2, 0], np.int32))
     assert pixels.shape == (2, 3, 56, 56)
     wanted = gallery.draw(7).picture.resize((56, 56), Image.Resampling.BILINEAR)
@@ -106,18 +109,22 @@ def test_a_tower_does_not_go_on_with_pairs_of_another_kind(tokenizer: Tokenizer,
 
 
 def test_some_pictures_are_described_as_a_whole() -> None:
-    drawn = Drawn(
-        Image.new("RGB", (8, 8)),
-        "scene",
-        "A dog.",
-        (("What?", "A dog."), ("Where?", "There.")),
-        ("a", "b"),
-        ("dog",),
+    known = Known(
+        "A dog.", (Ask(("a",), "What?", "A dog."), Ask(("b",), "Where?", "There.")), nothing, blank, ()
     )
-    lists = [asked_of(drawn, random.Random(seed)) for seed in range(200)]
+    lists = [asked_of(known, random.Random(seed)) for seed in range(200)]
     described = [exchanges for exchanges in lists if len(exchanges) == 3]
     assert 60 < len(described) < 140
     assert all(exchanges[0][1] == "A dog." for exchanges in described)
+    assert all(len(asked_of(known, random.Random(seed), 0.0)) == 2 for seed in range(50))
+
+
+def nothing(topic: Topic) -> None:
+    """No fact."""
+
+
+def blank(dice: random.Random) -> Image.Image:
+    return Image.new("RGB", (8, 8))
 
 
 def test_a_blind_model_gains_nothing_by_its_answers() -> None:

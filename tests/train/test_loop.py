@@ -39,7 +39,7 @@ toys.trainer(pathlib.Path(sys.argv[1]), **eval(sys.argv[2])).run()
 """
 # nearly every loss that rises is a spike
 EVERYTHING = {"ema": 0.99, "background": True, "recompute": True,
-              "spikes": Spikes(window=3, limit=0.01, back=2, times=1000)}  # fmt: skip
+              "spikes": Spikes(window=5, limit=0.5, back=2, times=1000)}  # fmt: skip
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:

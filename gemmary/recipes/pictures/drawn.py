@@ -52,6 +52,11 @@ class Plan:
     paint: Callable[[random.Random], Image.Image]
     phrases: tuple[str, ...]
 
+    @property
+    def exchanges(self) -> tuple[tuple[str, str], ...]:
+        """Questions and answers."""
+        return tuple((ask.question, ask.answer) for ask in self.asks)
+
     def sets_apart(self, other: Plan) -> int:
         """How many of this picture's questions have another answer, or none, in the other picture."""
         return sum(self.fact(ask.topic) != other.fact(ask.topic) for ask in self.asks)

@@ -21,8 +21,10 @@ from ...errors import GemmaryError
 SEEN = (
     "DejaVu Sans", "DejaVu Serif", "Liberation Sans", "Liberation Serif", "Liberation Sans Narrow", "Roboto",
     "Roboto Condensed", "Open Sans", "Lato", "Noto Sans", "Noto Serif", "Carlito", "FreeSans", "FreeSerif",
+    "Andika", "Gentium", "Cabin", "Comfortaa", "Dosis", "Inter", "Linux Libertine O", "Linux Biolinum O",
+    "Quicksand", "Play", "Humor Sans",
 )  # fmt: skip
-SEEN_MONO = ("DejaVu Sans Mono", "Liberation Mono", "Hack", "FreeMono")
+SEEN_MONO = ("DejaVu Sans Mono", "Liberation Mono", "Hack", "FreeMono", "JetBrains Mono")
 HELD = ("Caladea", "Cantarell", "Comic Neue")
 HELD_MONO = ("Fira Code", "Inconsolata")
 EMOJI = "Noto Color Emoji"

@@ -64,11 +64,10 @@ class Gallery:
     def draw(self, number: int, kind: str | None = None) -> Drawn:
         """Picture `number`, of a kind, or of that which its number falls on. FontError, ValueError."""
         kind = kind or self.kind(number)
-        plan = self._plan(number, kind)
+        plan = self.plan(number, kind)
         picture = plan.paint(self._dice("paint", number, kind))
-        exchanges = tuple((ask.question, ask.answer) for ask in plan.asks)
         sorts = tuple(ask.topic[0] for ask in plan.asks)
-        return Drawn(picture, kind, plan.caption, exchanges, sorts, plan.phrases)
+        return Drawn(picture, kind, plan.caption, plan.exchanges, sorts, plan.phrases)
 
     def kind(self, number: int) -> str:
         """The kind that a number falls on."""
@@ -82,18 +81,19 @@ class Gallery:
         first that answers all of the questions differently, or else the one that answers most so.
         """
         wanted = kind or self.kind(number)
-        plan, best, most = self._plan(number, wanted), number, -1
+        plan, best, most = self.plan(number, wanted), number, -1
         other = number
         for _ in range(NEIGHBOURS):
             other = next(n for n in range(other + 1, other + 10**6) if kind or self.kind(n) == wanted)
-            apart = plan.sets_apart(self._plan(other, wanted))
+            apart = plan.sets_apart(self.plan(other, wanted))
             if apart > most:
                 best, most = other, apart
             if apart == len(plan.asks):
                 break
         return best
 
-    def _plan(self, number: int, kind: str) -> Plan:
+    def plan(self, number: int, kind: str) -> Plan:
+        """What is known of a picture, which takes a tenth of the time that painting it takes."""
         return planned(self.seed, self.held, number, kind)
 
     def _dice(self, *what: object) -> random.Random:

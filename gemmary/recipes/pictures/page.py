@@ -24,6 +24,7 @@ GAP = 0.7  # least space between columns, in ems
 SEEN_FRAMES = ("none", "none", "none", "box", "rules")
 HELD_FRAMES = ("double", "band", "corners")
 BAND = 10
+LEAN, SQUEEZE = 0.16, 1.2  # of a page as training sees it: pixels to the side a pixel down; times narrower
 
 
 class Row(NamedTuple):
@@ -124,7 +125,7 @@ def sheet(
     picture = Image.new("RGB", size, drawn.paper)
     frame(picture, drawn)
     letter(picture, rows, box, drawn, dice, (least, largest * height))
-    return worn(picture, drawn.paper, dice)
+    return worn(picture if held else slanted(picture, drawn.paper, dice), drawn.paper, dice)
 
 
 def letter(
@@ -208,6 +209,21 @@ def frame(picture: Image.Image, hand: Hand) -> None:
         for x in (0, width):
             for y in (0, height):
                 draw.ellipse((x - 12, y - 12, x + 12, y + 12), hand.ink)
+
+
+def slanted(picture: Image.Image, paper: Colour, dice: random.Random) -> Image.Image:
+    """A page whose letters lean, or are narrower or lower than their font has them, or neither.
+
+    Fonts are few, and hands are many: eyes that never saw a letter lean take it for another.
+    """
+    if dice.random() < 0.5:
+        return picture
+    lean, wide, high = dice.uniform(-LEAN, LEAN), dice.uniform(1, SQUEEZE), dice.uniform(1, SQUEEZE)
+    x, y = picture.width / 2, picture.height / 2
+    matrix = (wide, lean, x - wide * x - lean * y, 0, high, y - high * y)
+    return picture.transform(
+        picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=paper
+    )
 
 
 def worn(picture: Image.Image, paper: Colour, dice: random.Random) -> Image.Image:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from gemmary.recipes.pictures import fonts, lettering, notice, page, receipt, table, terminal, ticket
+from gemmary.recipes.pictures import fonts, lettering, notice, page, receipt, table, terminal, ticket, tile
 
 from .conftest import Lettered
 
@@ -51,3 +51,19 @@ def test_a_font_that_has_the_letters_is_taken(lettered: list[Lettered]) -> None:
     for each in lettered:
         found = fonts.family(each.family)
         assert found is not None and found.letters(each.text)
+
+
+def test_letters_lean_in_training_and_are_as_their_font_is_where_held_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    painted = {}
+    for held in SPLITS:
+        for lean in (0.16, 0.0):
+            monkeypatch.setattr(page, "LEAN", lean)
+            plans = [
+                make(held, random.Random(seed)) for make in (lettering.word, tile.sign) for seed in range(12)
+            ]
+            painted[held, lean] = [plan.paint(random.Random(7 + n)).tobytes() for n, plan in enumerate(plans)]
+    assert painted[True, 0.16] == painted[True, 0.0]
+    changed = sum(a != b for a, b in zip(painted[False, 0.16], painted[False, 0.0], strict=True))
+    assert 6 <= changed <= 20
