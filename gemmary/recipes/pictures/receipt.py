@@ -13,7 +13,7 @@ SHAPES = ((224, 224), (224, 224), (224, 240), (224, 256))
 
 
 def plan(held: bool, dice: random.Random) -> Plan:
-    """A receipt; held out, its total stands above the things."""
+    """A receipt in one of the orders of `ordered`; held out, its total stands above the things."""
     language = tongue(dice)
     bought = purchase(language, dice.randint(2, 5), dice)
     total = price(sum(bought.values()), language, currency(language, dice))
@@ -27,13 +27,22 @@ def plan(held: bool, dice: random.Random) -> Plan:
     if held:
         rows = [*bottom, last, things[0]._replace(rule=True), *things[1:], *top]
     else:
-        rows = [*top, *things, last._replace(rule=True), *bottom]
+        rows = ordered(top, [*things, last._replace(rule=True)], bottom, dice)
     facts: dict[Topic, str] = {("shop",): name, ("sum",): total}
     facts |= {("item", item): price(cents, language) for item, cents in bought.items()}
     facts |= {("date",): day} if bottom else {}
     told = ", ".join(f"{item} {price(cents, language)}" for item, cents in bought.items())
     caption = f"A receipt of {name}: {told}, total {total}."
     return Document(rows, facts, caption, language, shape=dice.choice(SHAPES)).plan(held, dice)
+
+
+def ordered(name: list[Row], body: list[Row], day: list[Row], dice: random.Random) -> list[Row]:
+    """Where training has the shop and the date: above what was bought, or below, each by itself.
+
+    Who always finds the shop on top learns to look there, and not what a shop looks like.
+    """
+    rows = [*name, *body] if dice.random() < 0.6 else [*body, *name]
+    return [*rows, *day] if dice.random() < 0.6 else [*day, *rows]
 
 
 def purchase(language: str, number: int, dice: random.Random) -> dict[str, int]:

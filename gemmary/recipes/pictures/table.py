@@ -38,7 +38,10 @@ VALUES: Mapping[str, Callable[[str, random.Random], str]] = {
 
 
 def plan(held: bool, dice: random.Random) -> Plan:
-    """A table. Held out, the columns stand the other way round: the names last."""
+    """A table: its names first, between the others, or in the head of a table of two or three.
+
+    Held out, the columns stand the other way round: the names last.
+    """
     language, layout = tongue(dice), dice.choice(LAYOUTS)
     names = dice.sample(
         {"name": NAMES, "city": CITIES, "item": ITEMS[language]}[layout.head], dice.randint(2, 5)
@@ -49,7 +52,8 @@ def plan(held: bool, dice: random.Random) -> Plan:
         (label(layout.head, language), *heads),
         *((name, *v) for name, v in zip(names, values, strict=True)),
     ]
-    rows = [Row(line[::-1] if held else line, bold=not i, rule=i == 1) for i, line in enumerate(lines)]
+    placed = [line[::-1] for line in lines] if held else turned(lines, dice)
+    rows = [Row(line, bold=not i, rule=i == 1) for i, line in enumerate(placed)]
     facts: dict[Topic, str] = {
         ("cell", name, head): cell
         for name, row in zip(names, values, strict=True)
@@ -58,3 +62,15 @@ def plan(held: bool, dice: random.Random) -> Plan:
     told = ", ".join(" ".join(line) for line in lines[1:])
     caption = f"A table of {' and '.join(heads)}: {told}."
     return Document(rows, facts | {("first",): names[0]}, caption, language).plan(held, dice)
+
+
+def turned(lines: list[tuple[str, ...]], dice: random.Random) -> list[tuple[str, ...]]:
+    """Lines as training has them: as they are, with the first of three columns between the others, or with
+    rows and columns exchanged, where that makes three columns at most.
+    """
+    how = dice.random()
+    if how < 0.25 and len(lines) == 3:
+        return list(zip(*lines, strict=True))
+    if how < 0.6 and len(lines[0]) == 3:
+        return [(second, first, third) for first, second, third in lines]
+    return lines

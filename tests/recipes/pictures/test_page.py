@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
+from PIL import Image
 
 from gemmary.recipes.pictures import fonts, lettering, notice, page, receipt, table, terminal, ticket, tile
+from gemmary.recipes.pictures.drawn import Plan
 
 from .conftest import Lettered
 
@@ -67,3 +70,31 @@ def test_letters_lean_in_training_and_are_as_their_font_is_where_held_out(
     assert painted[True, 0.16] == painted[True, 0.0]
     changed = sum(a != b for a, b in zip(painted[False, 0.16], painted[False, 0.0], strict=True))
     assert 6 <= changed <= 20
+
+
+@pytest.mark.parametrize(
+    ("made", "asked"), [(receipt.plan, ("shop",)), (ticket.plan, ("to",)), (table.plan, ("first",))]
+)
+def test_training_has_several_orders_and_never_the_one_that_is_held_out(
+    made: Callable[[bool, random.Random], Plan], asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a shop, a destination, the first name of a table stands among the cells of a page."""
+    written: list[list[page.Row]] = []
+
+    def note(rows: list[page.Row], *_: object) -> Image.Image:
+        written.append(rows)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(page, "sheet", note)
+    places: dict[bool, list[float]] = {held: [] for held in SPLITS}
+    for held in SPLITS:
+        for seed in range(120):
+            plan = made(held, random.Random(seed))
+            if (fact := plan.fact(asked)) is None:
+                continue
+            plan.paint(random.Random(seed))
+            cells = [cell for row in written[-1] for cell in row.cells]
+            places[held].append(cells.index(fact) / (len(cells) - 1))
+    assert len({round(place, 1) for place in places[False]}) >= 3
+    if made is ticket.plan:
+        assert set(places[True]) == {1.0} and max(places[False]) < 1.0
