@@ -131,11 +131,6 @@ def asked_of(known: Known, dice: random.Random, described: float = DESCRIBED) ->
     return exchanges
 
 
-def aloud(names: Sequence[str], dice: random.Random) -> tuple[str, str]:
-    """The question that is answered by reading a collage, tile after tile."""
-    return dice.choice(READ), f"{', '.join(names)}."
-
-
 class Look(NamedTuple):
     """What a step of pairs shows from step `begin` on: collages of tiles of a kind, or the gallery."""
 
@@ -221,7 +216,7 @@ class Seeing:
             tower.load_arrays(load_file(path))
             return True
 
-        tiles = {look.kind: self.tiles(look.kind, look.across, how.tiles) for look in how.looks if look.kind}
+        tiles = {look.kind: self._tiles(look.kind, look.across, how.tiles) for look in how.looks if look.kind}
 
         def pairs(step: int) -> Pairs:
             dice = np.random.default_rng((seed, step))
@@ -249,18 +244,12 @@ class Seeing:
         folder = self.out / stage
         if taken(text, tower, folder):
             return True
-        sets = [(self.tiles(kind, across, how.tiles), across) for kind, across in how.kinds]
-        pictures = Collages(sets, how.collages, seed)
-        writer, dice = Talk(self.tokenizer, self.vision), random.Random(f"{seed} collages")
+        pictures = self.collages(how.kinds, how.tiles, how.collages, seed)
+        dice = random.Random(f"{seed} collages")
         order = list(range(len(pictures)))
         dice.shuffle(order)
-        documents = [
-            writer.document(
-                [(dice.choice(READ), f"{', '.join(pictures.names(number))}.")], [number], self.row
-            )
-            for number in order
-        ]
-        task = SightTask(text, tower, pack_rows(documents, self.row), pictures, how.plan)
+        rows = pack_rows(self.readings(pictures, order, dice), self.row)
+        task = SightTask(text, tower, rows, pictures, how.plan)
         return learnt(text, tower, task, how.plan, folder)
 
     def show(
@@ -290,7 +279,21 @@ class Seeing:
         task = SightTask(text, eyes, rows, pictures, how.plan)
         return learnt(text, tower, task, how.plan, folder)
 
-    def tiles(self, kind: str, across: int, number: int) -> Tiles:
+    def collages(self, kinds: Sequence[tuple[str, int]], tiles: int, count: int, seed: int) -> Collages:
+        """`count` collages of each of `kinds`, with how many tiles a side, out of `tiles` tiles."""
+        sets = [(self._tiles(kind, across, tiles), across) for kind, across in kinds]
+        return Collages(sets, count, seed)
+
+    def readings(
+        self, collages: Collages, order: Iterable[int], dice: random.Random, first: int = 0
+    ) -> Iterator[Document]:
+        """Collages read aloud, tile after tile; in the documents their numbers begin at `first`."""
+        writer = Talk(self.tokenizer, self.vision)
+        for number in order:
+            exchange = dice.choice(READ), f"{', '.join(collages.names(number))}."
+            yield writer.document([exchange], [first + number], self.row)
+
+    def _tiles(self, kind: str, across: int, number: int) -> Tiles:
         """`number` tiles of which across x across fill a picture."""
         return drawn_tiles(self.gallery, kind, number, self.vision.image // across)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..inputs.crops import PanAndScan
+from ..inputs.crops import Box, PanAndScan
 from ..inputs.views import look
 from ..model.modules import TextModule
 from ..model.vision_modules import TowerModule
@@ -28,9 +28,8 @@ from ..train.loop import Plan
 from ..train.packing import Document, pack_rows
 from ..train.pictures import Pictures
 from ..train.sight_task import SightTask
-from .collage import Collages
 from .pictures import Gallery, Kind, fonts
-from .sight import Seeing, Talk, aloud, asked_of, learnt, mixed, taken
+from .sight import Seeing, Talk, asked_of, learnt, mixed, taken
 
 STRIPS = ("banner", "roll")  # kinds that pan & scan cuts
 SHARES = (  # small print is learnt slowly, so it comes more often than the gallery has it
@@ -130,9 +129,8 @@ def learn_together(
         return True
     dice = random.Random(f"{seeing.gallery.seed} {stage}")
     plain, views = _conversations(seeing, how, range(first, first + how.pictures), dice)
-    sets = [(seeing.tiles(kind, across, how.tiles), across) for kind, across in how.kinds]
-    collages = Collages(sets, how.collages, seeing.gallery.seed)
-    shown = [*plain, *_readings(seeing, collages, len(views), dice)]
+    collages = seeing.collages(how.kinds, how.tiles, how.collages, seeing.gallery.seed)
+    shown = [*plain, *seeing.readings(collages, range(len(collages)), dice, first=len(views))]
     dice.shuffle(shown)
     rows = pack_rows(mixed(shown, talk, how.text_share), seeing.row)
     pictures = Joined(Views(seeing.gallery, views, seeing.vision.image), collages)
@@ -157,13 +155,6 @@ def _conversations(
     return documents, views
 
 
-def crops_of(gallery: Gallery, number: int, kind: str) -> list[tuple[int, int, int, int]]:
+def crops_of(gallery: Gallery, number: int, kind: str) -> list[Box]:
     """Where pan & scan cuts a picture."""
     return PanAndScan().boxes(*gallery.draw(number, kind).picture.size)
-
-
-def _readings(seeing: Seeing, collages: Collages, first: int, dice: random.Random) -> Iterator[Document]:
-    """Collages read aloud; they are numbered from `first` on."""
-    writer = Talk(seeing.tokenizer, seeing.vision)
-    for number in range(len(collages)):
-        yield writer.document([aloud(collages.names(number), dice)], [first + number], seeing.row)

@@ -62,7 +62,7 @@ def test_nothing_that_was_sent(
         ask_all(url)
     said = capfd.readouterr().err
     lines = [line for line in said.splitlines() if "request" in line]
-    assert len(lines) >= 13  # and one of a server that is just ending, maybe
+    assert len(lines) in (13, 14)  # and one of a server that is just ending, maybe
     for secret in (CANARY, KEY, OTHER, "Y2FuYXJ5", "\x1b", "\r"):
         assert secret not in said
     if kind == "json":

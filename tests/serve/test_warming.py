@@ -30,7 +30,8 @@ def test_before_the_server_is_ready_and_without_a_trace(caplog: pytest.LogCaptur
         generate = model.generate
 
         def watched(*given: Any, **more: Any) -> Any:
-            reply = generate(*given, **more)
+            never = dict.fromkeys(model.tokenizer.stops, -1e6)  # of a white picture it might say nothing
+            reply = generate(*given, **more | {"logit_bias": never})
             health = httpx.get(f"http://127.0.0.1:{port}/health").json()["status"]
             seen.append(f"{health} {len(reply.ids) > 0}")
             return reply
@@ -41,8 +42,7 @@ def test_before_the_server_is_ready_and_without_a_trace(caplog: pytest.LogCaptur
 
     models = Models(sources={"one": Source(load, lambda: SIZE)})
     with served(models, port=port) as (url, _):
-        assert seen[0] == "loading True", "it wrote while the server was loading"
-        assert {told.split()[0] for told in seen} == {"loading"}  # of a white picture it may say nothing
+        assert set(seen) == {"loading True"}
         (model,), (line,) = loaded, [record for record in caplog.records if record.message == "warm"]
         assert vars(line)["model"] == "one" and vars(line)["seconds"] >= 0
         scheduler, snapshots = model.scheduler, model._runner.snapshots  # type: ignore[union-attr]

@@ -37,7 +37,7 @@ from gemmary.train.spike import Spikes
 from tests.train import toys
 toys.trainer(pathlib.Path(sys.argv[1]), **eval(sys.argv[2])).run()
 """
-# nearly every loss that rises is a spike
+# a loss half a deviation above the last ones is a spike
 EVERYTHING = {"ema": 0.99, "background": True, "recompute": True,
               "spikes": Spikes(window=5, limit=0.5, back=2, times=1000)}  # fmt: skip
 

@@ -93,7 +93,7 @@ class Gallery:
         return best
 
     def plan(self, number: int, kind: str) -> Plan:
-        """What is known of a picture, which takes a tenth of the time that painting it takes."""
+        """What is known of a picture, without painting it."""
         return planned(self.seed, self.held, number, kind)
 
     def _dice(self, *what: object) -> random.Random:

@@ -125,7 +125,7 @@ def sheet(
     picture = Image.new("RGB", size, drawn.paper)
     frame(picture, drawn)
     letter(picture, rows, box, drawn, dice, (least, largest * height))
-    return worn(picture if held else slanted(picture, drawn.paper, dice), drawn.paper, dice)
+    return worn(picture, drawn.paper, held, dice)
 
 
 def letter(
@@ -226,8 +226,10 @@ def slanted(picture: Image.Image, paper: Colour, dice: random.Random) -> Image.I
     )
 
 
-def worn(picture: Image.Image, paper: Colour, dice: random.Random) -> Image.Image:
-    """A page that lies a little askew, or is grained, or neither."""
+def worn(picture: Image.Image, paper: Colour, held: bool, dice: random.Random) -> Image.Image:
+    """A page that lies a little askew, or is grained, or neither; and in training may be `slanted`."""
+    if not held:
+        picture = slanted(picture, paper, dice)
     if dice.random() < 0.3:
         picture = picture.rotate(dice.uniform(-3, 3), Image.Resampling.BILINEAR, fillcolor=paper)
     if dice.random() < 0.25:

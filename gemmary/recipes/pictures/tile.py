@@ -90,6 +90,6 @@ def _painter(row: Row, least: float, held: bool) -> Callable[[random.Random], Im
         hand = page.hand([row], (room, room), least * PAGE, held, False, dice)
         picture = Image.new("RGB", (PAGE, PAGE), hand.paper)
         page.letter(picture, [row], box, hand, dice, (least * PAGE, 0.6 * PAGE))
-        return page.worn(picture if held else page.slanted(picture, hand.paper, dice), hand.paper, dice)
+        return page.worn(picture, hand.paper, held, dice)
 
     return paint

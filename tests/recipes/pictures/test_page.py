@@ -93,7 +93,13 @@ def test_training_has_several_orders_and_never_the_one_that_is_held_out(
             if (fact := plan.fact(asked)) is None:
                 continue
             plan.paint(random.Random(seed))
-            cells = [cell for row in written[-1] for cell in row.cells]
+            rows = written[-1]
+            if made is table.plan:  # its names come last
+                assert (rows[1].cells[-1] == fact) == held
+            if made is receipt.plan:  # its total comes before the things
+                ruled = next(row for row in rows if row.rule)
+                assert (ruled.cells[-1] != plan.fact(("sum",))) == held
+            cells = [cell for row in rows for cell in row.cells]
             places[held].append(cells.index(fact) / (len(cells) - 1))
     assert len({round(place, 1) for place in places[False]}) >= 3
     if made is ticket.plan:
