@@ -8,7 +8,6 @@ import pytest
 from gemmary.recipes import collage
 from gemmary.recipes.collage import Collages, Tiles, drawn_tiles, tinted, truths
 from gemmary.recipes.pictures import Gallery
-from tests.recipes.test_sight import skip_without_fonts
 from tests.train import shapes
 
 
@@ -55,8 +54,8 @@ def test_tints_keep_what_a_tile_shows() -> None:
     assert found[:, :, 0, 0].std(0).min() > 5  # and every colour by itself
 
 
+@pytest.mark.usefixtures("installed_fonts")
 def test_several_processes_draw_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    skip_without_fonts()
     gallery = Gallery(3)
     alone = drawn_tiles(gallery, "sign", 5, 32)
     monkeypatch.setattr(collage, "PORTION", 2)

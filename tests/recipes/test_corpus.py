@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_ids
 from gemmary.recipes.conversation import Mixture
 from gemmary.recipes.corpus import HELD_BOOKS, Corpus, Part, book_documents, chat_document
-from gemmary.train.vocabulary import train_vocabulary
-from tests.recipes import toydata
 
 EXCHANGES = [("How do I list files?", "List files:\n\n```sh\nls\n```"), ("thanks", "You are welcome.")]
 
 
 def part(book_share: float) -> Part:
     return Part("test", 20_000, book_share, Mixture())
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return Corpus(toydata.write(tmp_path_factory.mktemp("data")), seed=1, held_pages=2)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(corpus: Corpus) -> Tokenizer:
-    return Tokenizer.from_model(train_vocabulary(corpus.vocabulary_texts(300), 700))
 
 
 def test_a_document_is_the_prompt_that_the_engine_makes_and_its_answer(tokenizer: Tokenizer) -> None:

@@ -18,7 +18,6 @@ from gemmary.recipes.conversation import FOCUS, Mixture
 from gemmary.recipes.corpus import Part
 from gemmary.recipes.language import Phase
 from gemmary.recipes.nano import STUDENT, TAUGHT, Long, Nano, Settings
-from gemmary.recipes.pictures import fonts
 from gemmary.recipes.release import Exam
 from gemmary.recipes.sight import Look, Naming, Pairing, Showing
 from gemmary.recipes.together import Mixing
@@ -67,11 +66,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    try:
-        fonts.report()
-    except fonts.FontError as missing:
-        pytest.skip(str(missing))
+def made(tmp_path_factory: pytest.TempPathFactory, data: Path, installed_fonts: object) -> Path:
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

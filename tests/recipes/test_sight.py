@@ -16,27 +16,18 @@ from gemmary.config import NANO, VisionConfig
 from gemmary.errors import GemmaryError
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_prompt
-from gemmary.recipes.corpus import Corpus
 from gemmary.recipes.network import new_tower
-from gemmary.recipes.pictures import Gallery, fonts
+from gemmary.recipes.pictures import Gallery
 from gemmary.recipes.pictures.drawn import Ask, Topic
 from gemmary.recipes.pictures.drawn import Plan as Known
 from gemmary.recipes.sight import Drawings, Look, Pairing, Seeing, Talk, asked_of
 from gemmary.recipes.sightexam import Sighted, examine_sight, same, sighted
 from gemmary.train.loop import Plan
-from gemmary.train.vocabulary import train_vocabulary
-from tests.recipes import toydata
 from tests.recipes.studies import library
 from tests.train import shapes
 
 EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
 EXCHANGES = [("What is it?", "A dog."), ("How many?", "One."), ("Warum?", "Weil  es so ist.\n\nJa.")]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    corpus = Corpus(toydata.write(tmp_path_factory.mktemp("data")), seed=1, held_pages=2)
-    return Tokenizer.from_model(train_vocabulary(corpus.vocabulary_texts(300), 700))
 
 
 def test_ids_are_those_of_the_engine(tokenizer: Tokenizer) -> None:
@@ -63,8 +54,8 @@ def test_exchanges_that_do_not_fit_are_left_out_whole(tokenizer: Tokenizer) -> N
     assert talk.document(EXCHANGES, [0], len(one.ids) + 3) == one
 
 
+@pytest.mark.usefixtures("installed_fonts")
 def test_drawings_are_the_gallery_s() -> None:
-    skip_without_fonts()
     gallery = Gallery(3)
     drawings = Drawings(gallery, 5, 10, 56)
     assert drawings.known(2).exchanges == gallery.draw(7).exchanges
@@ -75,6 +66,7 @@ def test_drawings_are_the_gallery_s() -> None:
     assert Drawings(gallery, 6, 10, 56).digest != drawings.digest
 
 
+@pytest.mark.usefixtures("installed_fonts")
 @pytest.mark.parametrize(
     "change",
     [
@@ -83,7 +75,6 @@ def test_drawings_are_the_gallery_s() -> None:
     ],
 )  # fmt: skip
 def test_pairs_of_another_kind_are_other_data(tokenizer: Tokenizer, change: dict[str, Any]) -> None:
-    skip_without_fonts()
     how = Pairing(Plan(steps=8), NANO, batch=8, looks=(Look("thing", 2, 0), Look(None, 1, 4)))
     drawings = Drawings(Gallery(3), 0, 64, 56)
     digest = how.digest(drawings, tokenizer, 1)
@@ -94,8 +85,8 @@ def test_pairs_of_another_kind_are_other_data(tokenizer: Tokenizer, change: dict
     assert how.digest(drawings, Tokenizer.from_model(library.vocabulary()), 1) != digest
 
 
+@pytest.mark.usefixtures("installed_fonts")
 def test_a_tower_does_not_go_on_with_pairs_of_another_kind(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    skip_without_fonts()
     plan = Plan(steps=1, parts=1, workers=1, low=False, fuse=False)
     reader = replace(shapes.READER, vocab=tokenizer.vocab)
     how = Pairing(plan, reader, batch=2, tiles=4, looks=(Look("thing", 2, 0),))
@@ -148,15 +139,8 @@ def test_what_counts_as_the_same(said: str, answer: str, right: bool) -> None:
     assert same(said, answer) == right
 
 
+@pytest.mark.usefixtures("installed_fonts")
 def test_questions_come_with_a_picture_on_which_they_are_wrong() -> None:
-    skip_without_fonts()
     found = sighted(Gallery(3, held=True), "number", 5)
     assert len(found) >= 5
     assert all(q.picture.tobytes() != q.other.tobytes() for q in found)
-
-
-def skip_without_fonts() -> None:
-    try:
-        fonts.report()
-    except fonts.FontError as missing:
-        pytest.skip(str(missing))

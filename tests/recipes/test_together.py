@@ -13,31 +13,15 @@ from gemmary.config import NANO, VisionConfig
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_prompt
 from gemmary.recipes import together
-from gemmary.recipes.corpus import Corpus
-from gemmary.recipes.pictures import KINDS, Gallery, fonts
+from gemmary.recipes.pictures import KINDS, Gallery
 from gemmary.recipes.sight import Talk, mixed
 from gemmary.recipes.together import SHARES, Joined, View, Views, crops_of
 from gemmary.train.packing import Document
 from gemmary.train.pictures import PictureArray
-from gemmary.train.vocabulary import train_vocabulary
-from tests.recipes import toydata
 
 EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
 SEED = 3
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    corpus = Corpus(toydata.write(tmp_path_factory.mktemp("data")), seed=1, held_pages=2)
-    return Tokenizer.from_model(train_vocabulary(corpus.vocabulary_texts(300), 700))
-
-
-@pytest.fixture(autouse=True)
-def lettered() -> None:
-    try:
-        fonts.report()
-    except fonts.FontError as missing:
-        pytest.skip(str(missing))
+pytestmark = pytest.mark.usefixtures("installed_fonts")
 
 
 @pytest.mark.parametrize("kind", ["banner", "roll", "word"])

@@ -98,13 +98,16 @@ def test_what_is_refused_costs_little(url: str, every: list[Case]) -> None:
     with httpx.Client(base_url=url, timeout=120) as client:
         for path, body in [*many(), *random.Random(0).sample(bodies, 30)]:
             data = json.dumps(body)
-            before, started = memory(), time.process_time()
-            forget_highest()
-            answer = client.post(path, content=data, headers={"content-type": "application/json"})
-            spent, grown = time.process_time() - started, highest() - before
-            assert answer.status_code in (200, 400), answer.text
-            assert spent < 1.0, f"{path} {data[:200]} took {spent:.2f} s"
-            assert grown < 64 << 20, f"{path} {data[:200]} took {grown >> 20} MiB"
+            times = []
+            while not times or (times[-1] >= 0.5 and len(times) < 3):  # who shares a core gets half of it
+                before, started = memory(), time.process_time()
+                forget_highest()
+                answer = client.post(path, content=data, headers={"content-type": "application/json"})
+                times.append(time.process_time() - started)
+                grown = highest() - before
+                assert answer.status_code in (200, 400), answer.text
+                assert grown < 64 << 20, f"{path} {data[:200]} took {grown >> 20} MiB"
+            assert min(times) < 0.5, f"{path} {data[:200]} took {min(times):.2f} s"
 
 
 @pytest.mark.long
