@@ -21,6 +21,7 @@ from .corpus import Corpus, Part
 from .network import new_decoder
 from .results import leave, leave_arrays, leave_npz
 
+VOCABULARY = "tokenizer.model"
 WEIGHTS = "weights.safetensors"  # float32 by canonical name, norms without their 1
 ARRAYS = ("ids", "document", "pos", "weights")  # of packed rows
 
@@ -43,7 +44,7 @@ class Language:
 
     def tokenizer(self, size: int) -> Tokenizer:
         """tokenizer.model: a vocabulary of `size` pieces."""
-        path = self.out / "tokenizer.model"
+        path = self.out / VOCABULARY
         if not path.exists():
             texts = self.corpus.vocabulary_texts(self.vocabulary_conversations)
             leave(path, train_vocabulary(texts, size))

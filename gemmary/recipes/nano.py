@@ -4,8 +4,12 @@
 
 Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
 true of which picture; tower and decoder, on names, then on words, then on conversations; the tower frozen,
-and the decoder on; then both on all of it together; the files; an exam; the card. Every stage leaves its
-result in the folder and is skipped where that is already there; training goes on from its last checkpoint.
+and the decoder on; then both on all of it together, twice; the files; an exam; the card. Every stage leaves
+its result in the folder and is skipped where that is there already; training goes on from its checkpoint.
+
+    python -m gemmary.recipes.nano --data ../shared/data --out runs/again --repeat gemmary/bundled
+
+trains the last stage once more, from the two files that it left before.
 """
 
 from __future__ import annotations
@@ -19,24 +23,26 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from ..config import NANO, Config, Rope, VisionConfig
+from ..errors import ModelFileError
 from ..model.modules import TextModule
 from ..train.loop import Plan
 from ..train.optimizer import Learning
 from ..train.packing import Document
 from ..train.sampling import Distillation
+from ..weights.checkpoint import open_checkpoint
 from .card import card
 from .conversation import FOCUS, Mixture
 from .corpus import HELD_BOOKS, Corpus, Part
-from .language import WEIGHTS, Language, Phase
+from .language import VOCABULARY, WEIGHTS, Language, Phase
 from .long import books, lengthened, train_long
-from .network import decoder, new_tower
+from .network import decoder, new_tower, stored_decoder, stored_tower
 from .pictures import Gallery
-from .release import SCORES, Exam, Release
-from .results import in_a_sentence, leave_arrays, leave_text
+from .release import EYES_FILE, SCORES, TEXT_FILE, Exam, Release, stored_vocabulary
+from .results import in_a_sentence, leave, leave_arrays, leave_text
 from .sight import SPELLED, Naming, Pairing, Seeing, Showing
-from .together import Mixing, learn_together
+from .together import DRILLED, Mixing, learn_together
 
-LAST = "together"
+SEEING = ("pairs", "named", "spelled", "tuned", "shown", "together", "drilled")  # folders of stages of eyes
 # Before the long phase, and before it sees.
 STUDENT = replace(NANO, context=1024, rope_global=Rope(NANO.rope_global.theta), vision=None)
 TEACHER = replace(STUDENT, name="nano-teacher", width=384, heads=6, kv_heads=2, ffn=1056, global_layers=None)
@@ -55,6 +61,7 @@ PAIRED = Learning(peak=2e-3, warmup=40, cooldown=700)
 TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
 SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=1000)
 MIXED = Learning(peak=1.5e-3, warmup=20, cooldown=2700)
+REPEATED = Learning(peak=1e-3, warmup=20, cooldown=5980)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,14 @@ SPELLING = Naming(Plan(steps=1400, learning=TUNED), collages=7_000, tiles=20_000
 TUNING = Showing(Plan(steps=500, learning=TUNED), pictures=12_000)
 SHOWING = Showing(Plan(steps=1300, learning=SHOWN), pictures=14_000, text_share=0.6)
 MIXING = Mixing(Plan(steps=3500, learning=MIXED), pictures=42_000, collages=6_000)
+DRILLING = Mixing(
+    Plan(steps=6000, learning=REPEATED),
+    pictures=76_000,
+    collages=2_500,
+    shares=DRILLED,
+    cut=1.0,
+    text_share=0.2,
+)
 EXAM = Exam()
 
 
@@ -97,10 +112,17 @@ class Settings:
     tuning: Showing = TUNING
     showing: Showing = SHOWING
     mixing: Mixing = MIXING
+    drilling: Mixing = DRILLING
     held_pages: int = 80
     vocabulary_conversations: int = 40_000
     exam: Exam = EXAM
     seed: int = 3
+
+    @property
+    def shown_before(self) -> int:
+        """Pictures of the gallery that no longer are new to the last stage."""
+        paired = self.pairing.plan.steps * self.pairing.batch
+        return paired + sum(how.pictures for how in (self.tuning, self.showing, self.mixing))
 
 
 class Nano:
@@ -144,22 +166,45 @@ class Nano:
         return decoder(replace(config, vision=self.settings.eyes), load_file(path), self.settings.row)
 
     def see(self, text: TextModule) -> bool:
-        """Eyes: phrases; names of tiles; answers with the tower learning too, then with the tower frozen."""
-        settings = self.settings
-        seeing = Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
+        """Eyes: phrases; names of tiles; answers with the tower learning too, then with the tower frozen; all
+        of it together, and once more with more of what was still misread.
+        """
+        settings, seeing = self.settings, self._seeing(text)
+        pairs, named, spelled, tuned, shown, together, drilled = SEEING
         self.tower = new_tower(seeing.vision, text.config.width, settings.seed)
 
         def show(stage: str, how: Showing, frozen: bool) -> bool:
             return seeing.show(text, self.tower, how, self._talk(stage), stage, frozen)
 
         return (
-            seeing.pair(self.tower, settings.pairing, "pairs", settings.seed)
-            and seeing.name(text, self.tower, settings.naming, "named", settings.seed)
-            and seeing.name(text, self.tower, settings.spelling, "spelled", settings.seed)
-            and show("tuned", settings.tuning, frozen=False)
-            and show("shown", settings.showing, frozen=True)
-            and learn_together(seeing, text, self.tower, settings.mixing, self._talk(LAST), LAST)
+            seeing.pair(self.tower, settings.pairing, pairs, settings.seed)
+            and seeing.name(text, self.tower, settings.naming, named, settings.seed)
+            and seeing.name(text, self.tower, settings.spelling, spelled, settings.seed)
+            and show(tuned, settings.tuning, frozen=False)
+            and show(shown, settings.showing, frozen=True)
+            and self._mix(seeing, text, settings.mixing, together)
+            and self._mix(seeing, text, settings.drilling, drilled)
         )
+
+    def repeat(self, files: Path) -> bool:
+        """The last stage alone, from the two files that an earlier run left; False if interrupted."""
+        checkpoint, settings = open_checkpoint(files / TEXT_FILE), self.settings
+        if checkpoint.vision is None:
+            raise ModelFileError(files / TEXT_FILE, f"has no eyes: {EYES_FILE} is missing beside it")
+        text, self.tower = stored_decoder(checkpoint, settings.row), stored_tower(checkpoint.vision)
+        seeing = self._seeing(text)
+        seeing.unseen(settings.shown_before)
+        if not self._mix(seeing, text, settings.drilling, SEEING[-1]):
+            return False
+        self.release(text)
+        return True
+
+    def _seeing(self, text: TextModule) -> Seeing:
+        settings = self.settings
+        return Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
+
+    def _mix(self, seeing: Seeing, text: TextModule, how: Mixing, stage: str) -> bool:
+        return learn_together(seeing, text, self.tower, how, self._talk(stage), stage)
 
     def release(self, text: TextModule) -> None:
         """Files, scores, card."""
@@ -172,17 +217,8 @@ class Nano:
         leave_text(self.out / "README.md", page)
 
     def _stages(self) -> list[str]:
-        settings = self.settings
-        return [
-            *(phase.name for phase in (*settings.teaching, *settings.learning)),
-            "long",
-            "pairs",
-            "named",
-            "spelled",
-            "tuned",
-            "shown",
-            LAST,
-        ]
+        phases = (*self.settings.teaching, *self.settings.learning)
+        return [*(phase.name for phase in phases), "long", *SEEING]
 
     def _talk(self, stage: str) -> Iterator[Document]:
         """Conversations without pictures, without end, so that what was learnt before is not forgotten.
@@ -193,14 +229,29 @@ class Nano:
         return self.corpus.documents(self.tokenizer, endless, self.settings.row)
 
 
+def made(data: Path, out: Path, settings: Settings, files: Path | None) -> bool:
+    """All stages, or the last one from the files of an earlier run; False if interrupted."""
+    if files is None:
+        return Nano(data, out, settings).run()
+    out.mkdir(parents=True, exist_ok=True)
+    leave(out / VOCABULARY, stored_vocabulary(files))
+    return Nano(data, out, settings).repeat(files)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the bundled model from raw text and drawn pictures.")
     parser.add_argument("--data", type=Path, required=True, help="folder with books/ and multilingual/")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument(
+        "--repeat",
+        type=Path,
+        metavar="FOLDER",
+        help="train the last stage alone, from the files in this folder",
+    )
     arguments = parser.parse_args()
     with in_a_sentence():
-        done = Nano(arguments.data, arguments.out, Settings()).run()
+        done = made(arguments.data, arguments.out, Settings(), arguments.repeat)
     if not done:
         sys.exit("Interrupted. The same command goes on from here.")
 

@@ -12,8 +12,9 @@ from ..ops.trainable import Trainable
 from ..train.initial import initialise, initialise_sigmoid, initialise_tower
 from ..train.runmodel import device
 from ..train.sigmoid_task import SigmoidModel, TextEncoder
-from ..weights.assemble import module_text
+from ..weights.assemble import module_text, module_tower
 from ..weights.checkpoint import Checkpoint
+from ..weights.vision import VisionCheckpoint
 from .results import Weights
 
 
@@ -38,9 +39,14 @@ def stored_decoder(checkpoint: Checkpoint, row: int) -> TextModule:
 
 def new_tower(config: VisionConfig, width: int, seed: int) -> TowerModule:
     """A tower with its first weights, for a decoder of this width."""
-    tower = TowerModule(config, width, Trainable(config.patches, (None,), device()))
+    tower = TowerModule(config, width, _tower_ops(config))
     initialise_tower(tower, seed)
     return tower.to(device())
+
+
+def stored_tower(checkpoint: VisionCheckpoint) -> TowerModule:
+    """One with the weights of a file."""
+    return module_tower(checkpoint, _tower_ops(checkpoint.config)).to(device())
 
 
 def new_pairing(
@@ -54,3 +60,7 @@ def new_pairing(
 
 def _ops(config: Config, row: int) -> Trainable:
     return Trainable(row, (None, config.window), device())
+
+
+def _tower_ops(config: VisionConfig) -> Trainable:
+    return Trainable(config.patches, (None,), device())

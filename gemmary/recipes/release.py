@@ -16,8 +16,9 @@ from ..config import Config
 from ..engine.load import load
 from ..engine.model import Model
 from ..formats import FORMATS
+from ..inputs import vocabulary as pieces
 from ..inputs.crops import PanAndScan
-from ..inputs.sentencepiece_model import read_model
+from ..inputs.sentencepiece_model import read_model, write_model
 from ..inputs.tokenizer import Tokenizer
 from ..train.loss import mean_loss
 from ..train.packing import pack_rows
@@ -26,11 +27,13 @@ from ..weights.checkpoint import open_checkpoint
 from ..weights.save import write_gguf
 from ..weights.savevision import pack_tower, write_mmproj
 from ..weights.tensor import Tensor
+from ..weights.tokenizerfiles import read_vocabulary
 from ..weights.vocabulary import Vocabulary
 from .conversation import FAMILIAR, KNOWN, OTHER
 from .corpus import Corpus
 from .everyday import everyday_tasks
 from .exam import Question, examine, generated, rephrased
+from .language import VOCABULARY
 from .lookup import lookup
 from .network import decoder, stored_decoder
 from .pictures import Gallery
@@ -70,9 +73,9 @@ class Release:
     def export(self, text: Weights, eyes: Weights) -> None:
         """Both files: matrices in 8 and 16 bits, norms in float32, the vocabulary inside."""
         if not (self.out / TEXT_FILE).exists():
-            pieces = read_model((self.out / "tokenizer.model").read_bytes(), "tokenizer.model")
-            kinds = np.array(pieces.kinds, np.int32)
-            vocabulary = Vocabulary(list(pieces.pieces), pieces.scores, kinds, BOS, EOS, UNK, PAD)
+            whole = read_model((self.out / VOCABULARY).read_bytes(), VOCABULARY)
+            kinds = np.array(whole.kinds, np.int32)
+            vocabulary = Vocabulary(list(whole.pieces), whole.scores, kinds, BOS, EOS, UNK, PAD)
             about = {**ABOUT, "tokenizer.chat_template": TEMPLATE}
             write_gguf(self.out / TEXT_FILE, self.config, packed(text), vocabulary, about)
         if self.config.vision is not None and not (self.out / EYES_FILE).exists():
@@ -133,6 +136,12 @@ class Release:
             name: {kind: math.exp(mean_loss(model, pack_rows(held, row))) for kind, model in models.items()}
             for name, held in slices.items()
         }
+
+
+def stored_vocabulary(files: Path) -> bytes:
+    """The content of tokenizer.model, as the decoder's file in a folder has it. ModelFileError."""
+    found = read_vocabulary(open_checkpoint(files / TEXT_FILE))
+    return write_model(pieces.Vocabulary(TEXT_FILE, found.tokens, found.types, found.scores))
 
 
 def packed(text: Weights) -> dict[str, Tensor]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +16,21 @@ import pytest
 
 from gemmary.config import VisionConfig
 from gemmary.engine.load import load
+from gemmary.errors import ModelFileError
 from gemmary.recipes.conversation import FOCUS, Mixture
 from gemmary.recipes.corpus import Part
 from gemmary.recipes.language import Phase
-from gemmary.recipes.nano import STUDENT, TAUGHT, Long, Nano, Settings
-from gemmary.recipes.release import Exam
+from gemmary.recipes.nano import SEEING, STUDENT, TAUGHT, Long, Nano, Settings
+from gemmary.recipes.nano import made as run
+from gemmary.recipes.release import Exam, stored_vocabulary
 from gemmary.recipes.sight import Look, Naming, Pairing, Showing
 from gemmary.recipes.together import Mixing
+from gemmary.train.log import read
 from gemmary.train.loop import Plan
 from gemmary.train.optimizer import Learning
 from gemmary.train.packing import Rows
 from gemmary.train.sight_task import SightTask
+from gemmary.weights.checkpoint import open_checkpoint
 from tests.recipes import toydata
 
 EYES = VisionConfig(width=32, layers=2, heads=2, ffn=64, image=56, patch=14, tokens=4)
@@ -54,6 +60,7 @@ SETTINGS = Settings(
     spelling=Naming(SHORT, collages=6, tiles=6, kinds=(("label", 1),)),
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
     mixing=Mixing(SHORT, pictures=24, collages=4, tiles=6, kinds=(("thing", 2), ("sign", 2))),
+    drilling=Mixing(SHORT, pictures=24, collages=4, tiles=6, kinds=(("sign", 2),), cut=1.0),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
 pytestmark = pytest.mark.timeout(600)  # seconds, on a machine that has nothing else to do
@@ -99,7 +106,7 @@ def test_scores_and_card_agree(made: Path) -> None:
         assert values["Q8_0"] == pytest.approx(values["float32"], rel=0.02)
         assert f"{values['Q8_0']:.2f}" in card
     assert {"scene", "word", "receipt"} <= set(scores["pictures"])
-    for name in ("teacher", "all", "some", "long", "pairs", "named", "spelled", "tuned", "shown", "together"):
+    for name in ("teacher", "all", "some", "long", *SEEING):
         assert f"| {name} |" in card
 
 
@@ -116,16 +123,43 @@ def test_a_run_that_is_cut_in_its_last_stage_goes_on(
 ) -> None:
     """After the restart `shown` comes from its folder, and `together` must see the very rows that it saw."""
     out = tmp_path / "out"
-    shutil.copytree(made, out, ignore=shutil.ignore_patterns("shown", "together"))
+    shutil.copytree(made, out, ignore=shutil.ignore_patterns("shown", "together", "drilled"))
     with monkeypatch.context() as patch:
         patch.setattr(SightTask, "parts", stopping_at(2, out / "shown" / "weights.safetensors"))
         assert not Nano(data, out, SETTINGS).run()
     assert (out / "together" / "step-00000003").exists()
     assert not (out / "together" / "weights.safetensors").exists()
     assert Nano(data, out, SETTINGS).run()
-    for stage in ("shown", "together"):
+    for stage in ("shown", "together", "drilled"):
         path = Path(stage, "weights.safetensors")
         assert (out / path).read_bytes() == (made / path).read_bytes(), stage
+
+
+def test_the_last_stage_can_be_had_again_from_the_files(made: Path, data: Path, tmp_path: Path) -> None:
+    assert run(data, tmp_path, SETTINGS, made)
+    first, again = (
+        json.loads((out / "drilled" / "run.json").read_text(encoding="utf-8"))["data"]
+        for out in (made, tmp_path)
+    )
+    again["model"]["name"] = first["model"]["name"]  # files tell sizes; what they are called is guessed
+    assert again == first, "other texts, pictures or another config"
+    before, after = (read(out / "drilled" / "log.jsonl").records[0]["loss"] for out in (made, tmp_path))
+    assert after < before, "it did not begin with what the first run had learnt"
+    assert stored_vocabulary(tmp_path) == stored_vocabulary(made)
+    assert open_checkpoint(tmp_path / "nano.gguf").config == open_checkpoint(made / "nano.gguf").config
+
+
+def test_files_without_eyes_are_refused(made: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copy(made / "nano.gguf", tmp_path)
+    with pytest.raises(ModelFileError, match=r"has no eyes: mmproj-nano.gguf is missing beside it"):
+        run(data, tmp_path / "out", SETTINGS, tmp_path)
+
+
+def test_a_folder_without_files_is_a_sentence(data: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "gemmary.recipes.nano", "--data", data, "--out", tmp_path / "out"]
+    done = subprocess.run([*words, "--repeat", tmp_path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1 and "nano.gguf" in done.stderr
 
 
 def stopping_at(step: int, behind: Path) -> Callable[[SightTask, int], list[Rows]]:

@@ -12,6 +12,7 @@ from .drawn import Ask, Plan, Topic
 from .page import Row
 from .wording import question
 
+MOST, MOST_HELD = 6, 3  # questions about a page: to look at it costs a model more than to be asked once more
 SHAPES = ((224, 224), (224, 224), (224, 224), (256, 224), (224, 248), (280, 240))
 
 
@@ -19,7 +20,8 @@ SHAPES = ((224, 224), (224, 224), (224, 224), (256, 224), (224, 248), (280, 240)
 class Document:
     """Rows on a page of some shape, and the facts in them by topic.
 
-    largest bounds the capitals, as a share of the page's height.
+    largest bounds the capitals, as a share of the page's height. one_way: columns stay in their order, where
+    training else has some `mirrored`.
     """
 
     rows: list[Row]
@@ -29,15 +31,28 @@ class Document:
     mono: bool = False
     largest: float = 0.2
     shape: tuple[int, int] = (page.TOWER, page.TOWER)
+    one_way: bool = False
 
-    def plan(self, held: bool, dice: random.Random, most: int = 3) -> Plan:
-        """The plan of this document, with at most `most` questions on different topics."""
+    def plan(self, held: bool, dice: random.Random) -> Plan:
+        """The plan of this document, with questions on different topics."""
+
+        rows = self.rows if held or self.one_way else mirrored(self.rows, dice)
 
         def paint(dice: random.Random) -> Image.Image:
-            return page.sheet(self.rows, self.shape, held, dice, self.mono, self.largest)
+            return page.sheet(rows, self.shape, held, dice, self.mono, self.largest)
 
-        asks = asked(self.facts, self.language, most, dice)
+        asks = asked(self.facts, self.language, MOST_HELD if held else MOST, dice)
         return Plan(self.caption, asks, self.facts.get, paint, phrases(self.rows))
+
+
+def mirrored(rows: list[Row], dice: random.Random) -> list[Row]:
+    """Rows as training has them: a quarter with their columns the other way round, prices before things.
+
+    Who always finds what is asked for to the right of its name looks there, and not in its row.
+    """
+    if dice.random() < 0.75:
+        return rows
+    return [row._replace(cells=row.cells[::-1]) for row in rows]
 
 
 def phrases(rows: list[Row]) -> tuple[str, ...]:

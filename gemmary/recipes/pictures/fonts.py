@@ -19,12 +19,20 @@ from PIL import ImageFont
 from ...errors import GemmaryError
 
 SEEN = (
-    "DejaVu Sans", "DejaVu Serif", "Liberation Sans", "Liberation Serif", "Liberation Sans Narrow", "Roboto",
-    "Roboto Condensed", "Open Sans", "Lato", "Noto Sans", "Noto Serif", "Carlito", "FreeSans", "FreeSerif",
-    "Andika", "Gentium", "Cabin", "Comfortaa", "Dosis", "Inter", "Linux Libertine O", "Linux Biolinum O",
-    "Quicksand", "Play", "Humor Sans",
+    "DejaVu Sans", "DejaVu Serif", "Liberation Sans", "Liberation Serif", "Liberation Sans Narrow",
+    "Roboto", "Roboto Condensed", "Roboto Slab", "Open Sans", "Lato", "Noto Sans", "Noto Serif",
+    "Carlito", "FreeSans", "FreeSerif", "Andika", "Gentium", "Cabin", "Comfortaa", "Dosis", "Inter",
+    "Linux Libertine O", "Linux Biolinum O", "Quicksand", "Play", "Humor Sans", "Averia Sans GWF",
+    "Averia Serif GWF", "B612", "C059", "Clear Sans", "Gillius ADF", "Go", "Junction", "Jura", "Karla",
+    "Libris ADF Std", "Manrope", "Mekanus ADF Std", "Nimbus Roman", "Nimbus Sans", "Old Standard TT",
+    "OpenDyslexic", "Oxygen-Sans", "P052", "PT Sans", "PT Sans Narrow", "PT Serif", "Quattrocento",
+    "Tiresias Infofont", "Tuffy", "URW Gothic", "Universalis ADF Std", "Vollkorn", "Yanone Kaffeesatz",
+    "eurofurence",
 )  # fmt: skip
-SEEN_MONO = ("DejaVu Sans Mono", "Liberation Mono", "Hack", "FreeMono", "JetBrains Mono")
+SEEN_MONO = (
+    "DejaVu Sans Mono", "Liberation Mono", "Hack", "FreeMono", "JetBrains Mono", "Anonymous Pro", "B612 Mono",
+    "Fantasque Sans Mono", "Go Mono", "Hermit", "Nimbus Mono PS", "Oxygen Mono", "PT Mono", "mononoki",
+)  # fmt: skip
 HELD = ("Caladea", "Cantarell", "Comic Neue")
 HELD_MONO = ("Fira Code", "Inconsolata")
 EMOJI = "Noto Color Emoji"

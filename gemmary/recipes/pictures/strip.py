@@ -15,7 +15,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from . import page
-from .document import asked
+from .document import MOST, MOST_HELD, asked, mirrored
 from .drawn import Plan, Topic
 from .page import Row
 from .receipt import goods, purchase
@@ -48,15 +48,15 @@ def roll(held: bool, dice: random.Random) -> Plan:
 def plan(
     wide: bool, made: Callable[[str, int, random.Random], Content], held: bool, dice: random.Random
 ) -> Plan:
-    """A strip of one sort. Held out, its panels come in the opposite order."""
+    """A strip of one sort. Held out, its panels come in the opposite order; in training, in any but that."""
     language = tongue(dice)
     content = made(language, dice.choice((3, 4)), dice)
-    panels = content.panels[::-1] if held else content.panels
+    panels = content.panels[::-1] if held else shuffled(content.panels, dice)
 
     def paint(dice: random.Random) -> Image.Image:
         return painted(panels, wide, held, dice)
 
-    asks = asked(content.facts, language, 3, dice)
+    asks = asked(content.facts, language, MOST_HELD if held else MOST, dice)
     return Plan(content.caption, asks, content.facts.get, paint, ("a long page",))
 
 
@@ -67,11 +67,21 @@ def painted(panels: list[list[Row]], wide: bool, held: bool, dice: random.Random
     length = CROP * len(panels)
     picture = Image.new("RGB", (length, CROP) if wide else (CROP, length), drawn.paper)
     page.frame(picture, drawn)
+    box = MARGIN, MARGIN, CROP - MARGIN, CROP - MARGIN
     for i, panel in enumerate(panels):
-        left, top = (i * CROP, 0) if wide else (0, i * CROP)
-        box = left + MARGIN, top + MARGIN, left + CROP - MARGIN, top + CROP - MARGIN
-        page.letter(picture, panel, box, drawn, dice, (LEAST, LARGEST))
+        corner = (i * CROP, 0) if wide else (0, i * CROP)
+        part = picture.crop((*corner, corner[0] + CROP, corner[1] + CROP))
+        page.letter(part, panel, box, drawn, dice, (LEAST, LARGEST))
+        picture.paste(part if held else page.slanted(part, drawn.paper, dice), corner)
     return picture
+
+
+def shuffled(panels: list[list[Row]], dice: random.Random) -> list[list[Row]]:
+    """The panels in any order but the opposite one, at times with prices before things."""
+    while (found := dice.sample(panels, len(panels))) == panels[::-1]:
+        pass
+    rows = iter(mirrored([row for panel in found for row in panel], dice))
+    return [[next(rows) for _ in panel] for panel in found]
 
 
 def menu(language: str, panels: int, dice: random.Random) -> Content:

@@ -28,6 +28,7 @@ LAYOUTS = (
     Layout("name", ("age", "points")),
     Layout("item", ("number", "price")),
 )
+TRAINED = (*LAYOUTS, *LAYOUTS[-2:], *LAYOUTS[-2:])  # where names may stand between other columns
 VALUES: Mapping[str, Callable[[str, random.Random], str]] = {
     "points": lambda language, dice: str(dice.randrange(100)),
     "age": lambda language, dice: str(dice.randint(1, 99)),
@@ -42,7 +43,7 @@ def plan(held: bool, dice: random.Random) -> Plan:
 
     Held out, the columns stand the other way round: the names last.
     """
-    language, layout = tongue(dice), dice.choice(LAYOUTS)
+    language, layout = tongue(dice), dice.choice(LAYOUTS if held else TRAINED)
     names = dice.sample(
         {"name": NAMES, "city": CITIES, "item": ITEMS[language]}[layout.head], dice.randint(2, 5)
     )
@@ -61,16 +62,16 @@ def plan(held: bool, dice: random.Random) -> Plan:
     }
     told = ", ".join(" ".join(line) for line in lines[1:])
     caption = f"A table of {' and '.join(heads)}: {told}."
-    return Document(rows, facts | {("first",): names[0]}, caption, language).plan(held, dice)
+    return Document(rows, facts | {("first",): names[0]}, caption, language, one_way=True).plan(held, dice)
 
 
 def turned(lines: list[tuple[str, ...]], dice: random.Random) -> list[tuple[str, ...]]:
-    """Lines as training has them: as they are, with the first of three columns between the others, or with
-    rows and columns exchanged, where that makes three columns at most.
+    """Lines as training has them: their columns in any order that does not end with the names, or rows and
+    columns exchanged, where that makes three columns at most.
     """
-    how = dice.random()
-    if how < 0.25 and len(lines) == 3:
+    if len(lines) <= 3 and dice.random() < 0.3:
         return list(zip(*lines, strict=True))
-    if how < 0.6 and len(lines[0]) == 3:
-        return [(second, first, third) for first, second, third in lines]
-    return lines
+    if len(lines[0]) < 3:
+        return lines
+    order = dice.choice(((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 0, 2), (2, 0, 1), (2, 0, 1)))
+    return [tuple(line[column] for column in order) for line in lines]
