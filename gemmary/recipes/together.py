@@ -29,6 +29,7 @@ from ..train.packing import Document, pack_rows
 from ..train.pictures import Pictures
 from ..train.sight_task import SightTask
 from .pictures import Gallery, Kind, fonts
+from .pictures.drawn import Plan as Known
 from .sight import Seeing, Talk, asked_of, learnt, mixed, taken
 
 STRIPS = ("banner", "roll")  # kinds that pan & scan cuts
@@ -153,7 +154,7 @@ def _conversations(
     for number, kind in zip(numbers, dice.choices(names, weights, k=len(numbers)), strict=True):
         known = seeing.gallery.plan(number, kind)
         cut = kind in STRIPS and dice.random() < how.cut
-        count = 1 + len(crops_of(seeing.gallery, number, kind)) if cut else 1
+        count = 1 + len(crops_of(known)) if cut else 1
         own = range(len(views), len(views) + count)
         views += [View(number, kind, place) for place in range(count)]
         asked = asked_of(known, dice, 0.0 if cut else how.described)  # a long page has no room for all of it
@@ -161,6 +162,6 @@ def _conversations(
     return documents, views
 
 
-def crops_of(gallery: Gallery, number: int, kind: str) -> list[Box]:
-    """Where pan & scan cuts a picture."""
-    return PanAndScan().boxes(*gallery.draw(number, kind).picture.size)
+def crops_of(known: Known) -> list[Box]:
+    """Where pan & scan will cut a picture."""
+    return PanAndScan().boxes(*known.size)

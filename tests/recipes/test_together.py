@@ -13,9 +13,9 @@ from gemmary.config import NANO, VisionConfig
 from gemmary.inputs.tokenizer import Tokenizer
 from gemmary.inputs.turns import chat_prompt
 from gemmary.recipes import together
-from gemmary.recipes.pictures import KINDS, Gallery
+from gemmary.recipes.pictures import KINDS, Gallery, Kind
 from gemmary.recipes.sight import Talk, mixed
-from gemmary.recipes.together import SHARES, Joined, View, Views, crops_of
+from gemmary.recipes.together import DRILLED, SHARES, Joined, View, Views, crops_of
 from gemmary.train.packing import Document
 from gemmary.train.pictures import PictureArray
 
@@ -30,7 +30,7 @@ def test_crops_are_those_of_a_chat_with_pan_and_scan(tokenizer: Tokenizer, kind:
     picture = gallery.draw(4, kind).picture
     content = [{"type": "image", "image": picture}, {"type": "text", "text": "What?"}]
     prompt = chat_prompt(tokenizer, [{"role": "user", "content": content}], EYES, pan_and_scan=True)
-    count = 1 + len(crops_of(gallery, 4, kind))
+    count = 1 + len(crops_of(gallery.plan(4, kind)))
     assert count in ((4, 5) if kind != "word" else (1,))
     views = Views(gallery, [View(4, kind, place) for place in range(count)], EYES.image)
     np.testing.assert_array_equal(views.read(np.arange(count)), prompt.pixels)
@@ -57,21 +57,22 @@ def test_views_of_other_pictures_are_other_data() -> None:
     assert len(set(digests)) == 4
 
 
-def test_half_of_the_strips_are_cut_and_every_kind_comes(
-    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("mix", "cut"), [(SHARES, 0.5), (DRILLED, 1.0)])
+def test_every_kind_comes_and_strips_are_cut(
+    mix: tuple[Kind, ...], cut: float, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(together, "crops_of", lambda *_: [(0, 0, 1, 1)] * 3)  # so that nothing is painted
-    how = together.Mixing(plan=None, pictures=0, collages=0)  # type: ignore[arg-type]  # no training here
+    how = together.Mixing(None, 0, 0, shares=mix, cut=cut)  # type: ignore[arg-type]  # no training here
     seeing = together.Seeing(Gallery(SEED), replace(NANO, vision=EYES), tokenizer, tmp_path, 512)
     documents, views = together._conversations(seeing, how, range(600), random.Random(1))
     kinds = [kind for _, kind, place in views if not place]
-    shares = {kind.name: kind.share for kind in SHARES}
+    shares = {kind.name: kind.share for kind in mix}
     assert set(shares) == {kind.name for kind in KINDS} == set(kinds)
     assert sum(shares.values()) == pytest.approx(1)
     assert kinds.count("scene") == pytest.approx(600 * shares["scene"], abs=40)
     strips = sum(kind in together.STRIPS for kind in kinds)
-    cut = sum(place == 3 for _, _, place in views)
-    assert 0.25 * strips < cut < 0.75 * strips
+    assert sum(place == 3 for _, _, place in views) == pytest.approx(
+        cut * strips, abs=0.25 * (1 - cut) * strips
+    )
     shown = [p for document in documents for p in document.pictures or () if p >= 0]
     assert shown == [n for n in range(len(views)) for _ in range(EYES.tokens)]
     assert all(any(document.weights) for document in documents), "a picture without an answer teaches nothing"

@@ -42,7 +42,7 @@ class Document:
             return page.sheet(rows, self.shape, held, dice, self.mono, self.largest)
 
         asks = asked(self.facts, self.language, MOST_HELD if held else MOST, dice)
-        return Plan(self.caption, asks, self.facts.get, paint, phrases(self.rows))
+        return Plan(self.caption, asks, self.facts.get, paint, phrases(self.rows), self.shape)
 
 
 def mirrored(rows: list[Row], dice: random.Random) -> list[Row]:

@@ -43,7 +43,8 @@ class Plan:
     """A picture before it is painted.
 
     fact gives what is true of the picture about a topic, in a form that knows no language, or None where the
-    picture says nothing about it: two pictures answer a question differently if their facts differ.
+    picture says nothing about it: two pictures answer a question differently if their facts differ. size is
+    the width and height that it will have, in pixels.
     """
 
     caption: str
@@ -51,6 +52,7 @@ class Plan:
     fact: Callable[[Topic], str | None]
     paint: Callable[[random.Random], Image.Image]
     phrases: tuple[str, ...]
+    size: tuple[int, int]
 
     @property
     def exchanges(self) -> tuple[tuple[str, str], ...]:

@@ -115,7 +115,8 @@ def plan(held: bool, dice: random.Random) -> Plan:
     ground = " and ".join(scene.colours)
     article = "an" if ground[0] in "aeiou" else "a"
     caption = sentence(f"{scene.contents('en')} on {article} {ground} background")
-    return Plan(caption, tuple(asked(scene, dice)), scene.fact, scene.paint, scene.phrases())
+    asks = tuple(asked(scene, dice))
+    return Plan(caption, asks, scene.fact, scene.paint, scene.phrases(), (SIDE, SIDE))
 
 
 def scenery(held: bool, dice: random.Random) -> Scene:

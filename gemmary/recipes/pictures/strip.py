@@ -53,23 +53,25 @@ def plan(
     content = made(language, dice.choice((3, 4)), dice)
     panels = content.panels[::-1] if held else shuffled(content.panels, dice)
 
+    length = CROP * len(panels)
+    size = (length, CROP) if wide else (CROP, length)
+
     def paint(dice: random.Random) -> Image.Image:
-        return painted(panels, wide, held, dice)
+        return painted(panels, size, held, dice)
 
     asks = asked(content.facts, language, MOST_HELD if held else MOST, dice)
-    return Plan(content.caption, asks, content.facts.get, paint, ("a long page",))
+    return Plan(content.caption, asks, content.facts.get, paint, ("a long page",), size)
 
 
-def painted(panels: list[list[Row]], wide: bool, held: bool, dice: random.Random) -> Image.Image:
+def painted(panels: list[list[Row]], size: tuple[int, int], held: bool, dice: random.Random) -> Image.Image:
     """The panels, all in one hand."""
     rows, room = [row for panel in panels for row in panel], CROP - 2 * MARGIN
     drawn = page.hand(rows, (room, room * len(panels)), LEAST, held, False, dice)
-    length = CROP * len(panels)
-    picture = Image.new("RGB", (length, CROP) if wide else (CROP, length), drawn.paper)
+    picture = Image.new("RGB", size, drawn.paper)
     page.frame(picture, drawn)
     box = MARGIN, MARGIN, CROP - MARGIN, CROP - MARGIN
     for i, panel in enumerate(panels):
-        corner = (i * CROP, 0) if wide else (0, i * CROP)
+        corner = (i * CROP, 0) if size[1] == CROP else (0, i * CROP)
         part = picture.crop((*corner, corner[0] + CROP, corner[1] + CROP))
         page.letter(part, panel, box, drawn, dice, (LEAST, LARGEST))
         picture.paste(part if held else page.slanted(part, drawn.paper, dice), corner)

@@ -42,7 +42,8 @@ def thing(held: bool, dice: random.Random) -> Plan:
     ground = "halves" if halved else dice.choice(("plain", "graded"))
     scene = Scene(((noun, (left, top, left + side, top + side)),), colours, ground)
     caption = sentence(noun.one["en"])
-    return Plan(caption, (), lambda topic: None, scene.paint, (noun.name, scene.phrases()[-1]))
+    known = noun.name, scene.phrases()[-1]
+    return Plan(caption, (), lambda topic: None, scene.paint, known, (SIDE, SIDE))
 
 
 def label(held: bool, dice: random.Random) -> Plan:
@@ -79,7 +80,8 @@ def _written(text: str, least: float, held: bool, dice: random.Random) -> Plan:
     plain = text.casefold()
     spelt = [f"{place} {sign}" for place, sign in enumerate(plain[:SPELT], 1)]
     phrases = tuple(dict.fromkeys((text, plain, *spelt, f"last {plain[-1]}", f"{len(plain)} characters")))
-    return Plan(f'"{text}".', (), lambda topic: None, _painter(Row((text,)), least, held), phrases)
+    paint = _painter(Row((text,)), least, held)
+    return Plan(f'"{text}".', (), lambda topic: None, paint, phrases, (PAGE, PAGE))
 
 
 def _painter(row: Row, least: float, held: bool) -> Callable[[random.Random], Image.Image]:

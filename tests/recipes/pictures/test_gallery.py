@@ -45,9 +45,17 @@ def test_seed_split_and_number_count() -> None:
     assert len({each.picture.tobytes() for each in drawn}) == 4
 
 
+@pytest.mark.parametrize("kind", ("thing", "letters", "sign", "label"))
+def test_tiles_are_as_large_as_planned(kind: str) -> None:
+    gallery = Gallery(0, False)
+    assert gallery.draw(5, kind).picture.size == gallery.plan(5, kind).size
+
+
 @pytest.mark.parametrize("kind", NAMES)
 def test_pictures_are_whole(kind: str) -> None:
-    drawn = Gallery(0, False).draw(5, kind)
+    gallery = Gallery(0, False)
+    drawn = gallery.draw(5, kind)
+    assert drawn.picture.size == gallery.plan(5, kind).size
     assert (drawn.picture.mode, drawn.kind, len(drawn.sorts)) == ("RGB", kind, len(drawn.exchanges))
     assert drawn.caption.endswith(".") and len(drawn.exchanges) >= 1
     assert all(question.endswith(("?", ".")) and answer for question, answer in drawn.exchanges)
