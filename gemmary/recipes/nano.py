@@ -207,12 +207,12 @@ class Nano:
         return learn_together(seeing, text, self.tower, how, self._talk(stage), stage)
 
     def release(self, text: TextModule) -> None:
-        """Files, scores, card."""
+        """Files, scores, and a card of the stages that were trained in this folder."""
         release = Release(self.out, text.config, self.tokenizer, self.corpus, self.settings.row)
         arrays = text.arrays()
         release.export(arrays, self.tower.arrays())
         release.examine(arrays, Gallery(self.settings.seed, held=True), self.settings.exam)
-        folders = {name: self.out / name for name in self._stages()}
+        folders = {name: self.out / name for name in self._stages() if (self.out / name).exists()}
         page = card(text.config, self.out / SCORES, folders)
         leave_text(self.out / "README.md", page)
 

@@ -146,6 +146,8 @@ def test_the_last_stage_can_be_had_again_from_the_files(made: Path, data: Path, 
     before, after = (read(out / "drilled" / "log.jsonl").records[0]["loss"] for out in (made, tmp_path))
     assert after < before, "it did not begin with what the first run had learnt"
     assert stored_vocabulary(tmp_path) == stored_vocabulary(made)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| drilled |" in card and "| together |" not in card
     assert open_checkpoint(tmp_path / "nano.gguf").config == open_checkpoint(made / "nano.gguf").config
 
 
