@@ -15,7 +15,7 @@ from gemmary import cli
 from gemmary.train.loop import Trainer
 from gemmary.train.runplan import read_run
 from tests.train.data.toyfiles import write
-from tests.train.test_run import PLAN
+from tests.train.runs import PLAN
 
 from .terminals import ROOT, Terminal
 

@@ -26,7 +26,7 @@ from tests.parity.sharp import VOCAB, Kind, saved
 
 from .guessing import Always, always
 from .pool import settled
-from .test_speculation import OPTIONS, PROMPT, same
+from .questions import OPTIONS, PROMPT, same
 
 MEMORY = 1 << 28
 TINY = Kind(

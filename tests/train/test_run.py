@@ -1,15 +1,14 @@
-"""A run: from files to files, cut anywhere, and what stops it."""
+"""A run: from files to files, cut anywhere."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,79 +23,17 @@ from gemmary.model.modules import TextModule
 from gemmary.train import checkpoint
 from gemmary.train import run as stages
 from gemmary.train.company import Company
-from gemmary.train.data import prepare as preparing
 from gemmary.train.data.shards import vocabulary_digest
-from gemmary.train.loop import DivergedError, Trainer
+from gemmary.train.loop import Trainer
 from gemmary.train.run import Result, Run
 from gemmary.train.rundata import left_out
-from gemmary.train.runplan import longer, read_run
-from gemmary.train.vocabulary import train_vocabulary
-from gemmary.weights import save
+from gemmary.train.runplan import read_run
 from gemmary.weights.checkpoint import open_checkpoint
 from tests.train.crew import crew
-from tests.train.data.toyfiles import prose, write, write_jsonl
-
-MODEL = (
-    "[model]\nwidth = 32\nlayers = 2\nheads = 2\nhead_dim = 16\nffn = 32\nwindow = 16\ncontext = 64\n"
-    "global_layers = [1]\n"
-)
-DATA = (
-    '[data]\nfolder = "files"\nnear_duplicates = false\nvocabulary = "tokenizer.model"\n'
-    '[[data.source]]\nname = "many"\npaths = ["many.jsonl"]\n'
-)
-TRAIN = (
-    "[train]\nsteps = 5\nrow = 32\nrows = 2\nfuse = false\nlow = false\nwarmup = 1\ncooldown = 2\n"
-    "checkpoint_every = 2\n"
-)
-PLAN = MODEL + DATA + TRAIN
+from tests.train.data.toyfiles import prose, write_jsonl
+from tests.train.runs import DATA, MODEL, PLAN, TRAIN, Heard, log, made, run, stamps
 
 ROOT = Path(__file__).parents[2]
-
-
-class Heard:
-    """A voice that is written down."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.say = self.lines.append
-
-    @contextmanager
-    def doing(self, text: str):  # type: ignore[no-untyped-def]
-        self.lines.append(f"{text} ...")
-        yield lambda line: None
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder with files to learn from."""
-    write(tmp_path / "files")
-    return tmp_path
-
-
-def made(home: Path, text: str = PLAN, name: str = "out", steps: int | None = None) -> tuple[Run, Heard]:
-    (home / "run.toml").write_text(text, encoding="utf-8")
-    plan, heard = read_run(home / "run.toml"), Heard()
-    return Run(plan if steps is None else longer(plan, steps), home / name, heard), heard
-
-
-def run(home: Path, text: str = PLAN, name: str = "out", steps: int | None = None) -> Result:
-    return made(home, text, name, steps)[0].run()
-
-
-def log(home: Path, name: str = "out") -> list[tuple[int, str]]:
-    lines = (home / name / "train/log.jsonl").read_text().splitlines()
-    return [(record["step"], float(record["loss"]).hex()) for record in map(json.loads, lines)]
-
-
-def stamps(folder: Path) -> dict[str, int]:
-    return {
-        str(path.relative_to(folder)): path.stat().st_mtime_ns
-        for path in folder.rglob("*") if path.is_file() and path.name not in ("lock", "run.json")
-    }  # fmt: skip
 
 
 # What comes out
@@ -153,49 +90,6 @@ def test_a_stopped_run_goes_on_exactly(home: Path, monkeypatch: pytest.MonkeyPat
     assert run(home).done
     assert log(home) == log(home, "whole")
     assert (home / "out/model.gguf").read_bytes()[-999:] == (home / "whole/model.gguf").read_bytes()[-999:]
-
-
-# Many processes
-
-AMONG = PLAN + "parts = 2\nclip = 1e9\nema = 0.9\n"
-
-
-def run_among(company: Company, home: Path) -> None:
-    """What a process of torchrun does. The whole model is never moved to a device, where it may not fit."""
-    TextModule.to = None  # type: ignore[method-assign, assignment]
-    stages.torchrun = lambda: nullcontext(company)  # type: ignore[assignment]
-    assert Run(read_run(home / "run.toml"), home / "among", Heard()).run() == Result((), 5, True)
-
-
-def refused_among(company: Company, home: Path) -> None:
-    with pytest.raises(GemmaryError, match="2 processes do not make replicas of 3 shards; choose"):
-        run_among(company, home)
-    assert not (home / "among/data").exists()
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("shards", "parts"), [("", 2), ("shards = 2\n", 2), ("shards = 1\n", 1)])
-def test_many_processes_train_what_one_writes_without_training_it(
-    home: Path, monkeypatch: pytest.MonkeyPatch, shards: str, parts: int
-) -> None:
-    run(home, AMONG)
-    (home / "run.toml").write_text(AMONG + shards)
-    assert crew(2, run_among, home) == [0, 0]
-    files = list((home / "among/train/step-00000005").glob("*.safetensors"))
-    assert len(files) == 2 and sum(path.stat().st_size > 20_000 for path in files) == parts
-    monkeypatch.setattr(stages, "student", None)
-    monkeypatch.setattr(stages, "Trainer", None)
-    assert run(home, AMONG + shards, "among").step == 5
-    one, many = (open_checkpoint(home / name / "model").tensors for name in ("out", "among"))
-    assert one.keys() == many.keys()
-    assert [name for name in one if not np.array_equal(one[name].raw, many[name].raw)] == []
-
-
-@pytest.mark.long
-def test_shards_that_do_not_divide_the_processes_are_refused(home: Path) -> None:
-    with pytest.raises(GemmaryError, match="1 process does not make replicas of 3 shards; choose"):
-        run(home, AMONG + "shards = 3\n")
-    assert crew(2, refused_among, home) == [0, 0]
 
 
 @pytest.mark.long
@@ -288,6 +182,49 @@ def test_killed_at_any_stage_it_goes_on_exactly(home: Path) -> None:
     assert not [path for path in (home / "out").rglob("*") if path.suffix in (".part", ".old")]
 
 
+# Many processes
+
+AMONG = PLAN + "parts = 2\nclip = 1e9\nema = 0.9\n"
+
+
+def run_among(company: Company, home: Path) -> None:
+    """What a process of torchrun does. The whole model is never moved to a device, where it may not fit."""
+    TextModule.to = None  # type: ignore[method-assign, assignment]
+    stages.torchrun = lambda: nullcontext(company)  # type: ignore[assignment]
+    assert Run(read_run(home / "run.toml"), home / "among", Heard()).run() == Result((), 5, True)
+
+
+def refused_among(company: Company, home: Path) -> None:
+    with pytest.raises(GemmaryError, match="2 processes do not make replicas of 3 shards; choose"):
+        run_among(company, home)
+    assert not (home / "among/data").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("shards", "parts"), [("", 2), ("shards = 2\n", 2), ("shards = 1\n", 1)])
+def test_many_processes_train_what_one_writes_without_training_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, shards: str, parts: int
+) -> None:
+    run(home, AMONG)
+    (home / "run.toml").write_text(AMONG + shards)
+    assert crew(2, run_among, home) == [0, 0]
+    files = list((home / "among/train/step-00000005").glob("*.safetensors"))
+    assert len(files) == 2 and sum(path.stat().st_size > 20_000 for path in files) == parts
+    monkeypatch.setattr(stages, "student", None)
+    monkeypatch.setattr(stages, "Trainer", None)
+    assert run(home, AMONG + shards, "among").step == 5
+    one, many = (open_checkpoint(home / name / "model").tensors for name in ("out", "among"))
+    assert one.keys() == many.keys()
+    assert [name for name in one if not np.array_equal(one[name].raw, many[name].raw)] == []
+
+
+@pytest.mark.long
+def test_shards_that_do_not_divide_the_processes_are_refused(home: Path) -> None:
+    with pytest.raises(GemmaryError, match="1 process does not make replicas of 3 shards; choose"):
+        run(home, AMONG + "shards = 3\n")
+    assert crew(2, refused_among, home) == [0, 0]
+
+
 # What is left out
 
 
@@ -313,84 +250,7 @@ def test_bad_files_are_counted(home: Path) -> None:
         assert reason in said
 
 
-# What stops it
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (PLAN.replace("many.jsonl", "none.jsonl"), "source 'many': .* has no file none.jsonl"),
-        (PLAN.replace('folder = "files"', 'folder = "filez"'), "there is no folder .*filez"),
-        (PLAN.replace("tokenizer.model", "none.model"), "none.model: cannot be read: No such file"),
-        (PLAN.replace("tokenizer.model", "tale.txt"), "tale.txt: is damaged, or not a SentencePiece model"),
-        (PLAN.replace("[data]", "[data]\nshortest = 9999"), "nothing is left to train on: 80 x too short"),
-        ('[model]\nfrom = "no.gguf"\n' + DATA.replace("vocabulary", "# ") + TRAIN,
-         r"run.toml: model.from: .*no.gguf: there is no such file"),
-        ('[model]\nfrom = "run.toml"\n' + DATA.replace("vocabulary", "# ") + TRAIN, "run.toml: model.from"),
-        (PLAN + '[teacher]\nmodel = "files"\n', "run.toml: teacher.model: .*files: has no config.json"),
-        (MODEL + '[data]\nshards = "files"\n' + TRAIN, "files: has no sound manifest.json"),
-        (MODEL + '[data]\nshards = "none"\n' + TRAIN, "none/tokenizer.model: cannot be read"),
-        (PLAN + '[save]\nsafetensors = "f32"\n', 'width of 32, a folder in f32 .* take safetensors = "bf16"'),
-    ],
-)  # fmt: skip
-def test_what_is_missing_is_said_before_anything_is_trained(home: Path, text: str, message: str) -> None:
-    with pytest.raises(GemmaryError, match=message) as told:
-        run(home, text.replace("longest", ""))
-    assert "\n" not in str(told.value)
-    assert not (home / "out/train").exists()
-
-
-@pytest.mark.long
-def test_another_vocabulary_is_refused(home: Path) -> None:
-    run(home)
-    dice = random.Random(8)
-    (home / "files/other.model").write_bytes(train_vocabulary([prose(dice, 40) for _ in range(60)], 590))
-    other = DATA.replace("tokenizer.model", "other.model")
-    run(home, MODEL + other + TRAIN, "other")
-    teacher = '[teacher]\nmodel = "out/model"\n'
-    with pytest.raises(GemmaryError, match=r"teacher has another vocabulary \(600 .*other.model \(590\)"):
-        run(home, MODEL + other + TRAIN + teacher, "a")
-    with pytest.raises(GemmaryError, match=r"teacher has another vocabulary \(600 .*other/data \(590\)"):
-        run(home, MODEL + '[data]\nshards = "other/data"\n' + TRAIN + teacher, "b")
-    with pytest.raises(GemmaryError, match="made with another vocabulary, of 590 pieces"):
-        run(home, '[model]\nfrom = "out/model"\n[data]\nshards = "other/data"\n' + TRAIN, "c")
-    with pytest.raises(GemmaryError, match="teacher has another vocabulary"):
-        text = '[model]\nfrom = "other/model"\n[data]\nshards = "other/data"\n' + TRAIN + teacher
-        run(home, text, "d")
-
-
-def test_a_folder_of_another_run_is_left_alone(home: Path) -> None:
-    run(home)
-    before = stamps(home / "out")
-    with pytest.raises(GemmaryError, match=r"another run: train.peak was 0.003 and is 0.5; name another"):
-        run(home, PLAN + "peak = 0.5\n")
-    with pytest.raises(GemmaryError, match=r"model.window was 16 and is 8, and 1 more"):
-        run(home, (PLAN + "seed = 2\n").replace("window = 16", "window = 8"))
-    with pytest.raises(GemmaryError, match="files is there and is not a run's folder"):
-        run(home, name="files")
-    with pytest.raises(GemmaryError, match="is a file: name a folder"):
-        run(home, name="run.toml")
-    assert stamps(home / "out") == before
-
-
-@pytest.mark.long
-def test_damage_is_said(home: Path) -> None:
-    run(home)
-    shutil.copytree(home / "out", home / "kept")
-    (home / "out/run.json").write_text("{")
-    with pytest.raises(GemmaryError, match=r"run.json is damaged"):
-        run(home)
-    shard = home / "kept/data/00000.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-9] + b"123456789")
-    with pytest.raises(
-        GemmaryError, match=r"changed since it was written.*\(remove .*kept/data, and the same"
-    ):
-        run(home, name="kept", steps=6)
-    shutil.rmtree(home / "kept/data")
-    for state in (home / "kept/train").glob("step-*/state.json"):
-        state.write_text("{}")
-    with pytest.raises(GemmaryError, match="no checkpoint is intact"):
-        run(home, name="kept", steps=6)
+# Files that change between two runs
 
 
 @pytest.mark.long
@@ -420,69 +280,3 @@ def test_data_that_is_not_trained_on_yet_is_made_again(home: Path, monkeypatch: 
 
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-@pytest.mark.long
-def test_weights_that_are_no_numbers_are_refused(home: Path) -> None:
-    run(home, PLAN + '[save]\nsafetensors = "f32"\ngguf = "none"\n')
-    whole = home / "out/model/model.safetensors"
-    content = bytearray(whole.read_bytes())
-    content[-4:] = np.float32(np.nan).tobytes()
-    whole.write_bytes(content)
-    origin = '[model]\nfrom = "out/model"\n' + DATA.replace("vocabulary", "# ") + TRAIN
-    with pytest.raises(GemmaryError, match="holds NaN or infinity: take another file"):
-        run(home, origin, "more")
-
-
-@pytest.mark.long
-def test_a_run_that_diverges_stops(home: Path) -> None:
-    with pytest.raises(DivergedError, match="not finite"):
-        run(home, PLAN.replace("steps = 5", "steps = 40\npatience = 2\nmuon = 0\nclip = 1e30\npeak = 1e30"))
-
-
-# A full disk, a forbidden folder
-
-
-def full(*_: object, **__: object) -> None:
-    raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        pytest.param(preparing.ShardWriter, "add", marks=pytest.mark.long),
-        (checkpoint, "forced"),
-        pytest.param(save, "write_pieces", marks=pytest.mark.long),
-    ],
-)
-def test_a_full_disk_stops_a_run_that_then_goes_on(
-    home: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
-) -> None:
-    run(home, name="whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, full)
-        with pytest.raises(GemmaryError, match=r"cannot be written.*No space left on device"):
-            run(home, PLAN + "[save]\ngguf = 'none'\n")
-    assert not list((home / "out").rglob("*.part"))
-    assert run(home, PLAN + "[save]\ngguf = 'none'\n").done
-    assert log(home) == log(home, "whole")
-
-
-@pytest.mark.long
-def test_a_disk_too_small_for_the_model_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "gemmary.weights.target.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0)
-    )
-    with pytest.raises(GemmaryError, match=r"model.gguf: needs .* GB, and its disk has 0.00 GB left"):
-        run(home)
-
-
-def test_a_folder_that_cannot_be_written_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "mkdir", forbidden)
-    with pytest.raises(
-        GemmaryError, match="out: cannot be written: Permission denied; use a folder that can"
-    ):
-        run(home)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from gemmary.config import Config
 from gemmary.formats import FORMATS
 from gemmary.weights.requantize import convert, quantize
@@ -55,6 +57,11 @@ def source_folder(
     for name in files:
         (folder / name).write_bytes(contents[name])
     return folder
+
+
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a folder, called gemma-toy."""
+    return source_folder(tmp_path_factory.mktemp("source") / "gemma-toy")
 
 
 def writers(folder: Path, out: Path) -> dict[str, Callable[..., None]]:

@@ -219,6 +219,11 @@ def write_smallest_folder(folder: Path) -> Path:
     return folder
 
 
+def smallest_folder(tmp_path: Path) -> Path:
+    """The smallest Hugging Face folder."""
+    return write_smallest_folder(tmp_path / "model")
+
+
 def gguf_header(
     metadata: dict[str, GGUFValue], tensors: dict[str, tuple[tuple[int, ...], str]]
 ) -> tuple[bytes, int]:
@@ -234,6 +239,17 @@ def gguf_header(
         file.put("IQ", format.ggml_id, offset)
         offset += -(-int(np.prod(shape[:-1])) * format.row_bytes(shape[-1]) // 32) * 32
     return bytes(file.data) + bytes(-len(file.data) % 32), offset
+
+
+def with_head(path: Path, change: int) -> Path:
+    """A GGUF file that repeats its table as output.weight, one byte changed by `change`."""
+    shapes = {to_gguf(name): (shape, "F32") for name, shape in expected_shapes(SMALLEST).items()}
+    shapes["output.weight"] = shapes["token_embd.weight"]
+    header, size = gguf_header(smallest_metadata(), shapes)
+    data = bytearray(size)
+    data[-1] = change
+    path.write_bytes(header + data)
+    return path
 
 
 def attempts(folder: Path) -> dict[str, Callable[[], None]]:

@@ -12,7 +12,7 @@ from gemmary.serve.models import Models
 from tests.serve.server import serving
 
 from .conftest import Tab, bring, conversation
-from .test_journey import ASK, SAID, act, ask
+from .visitor import ASK, SAID, act, ask
 
 
 @pytest.mark.long

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from PIL import Image, ImageDraw
 
 import gemmary
 from gemmary.config import NANO
-from gemmary.serve.app import create_app
-from gemmary.serve.history import History
-from gemmary.serve.models import Models
-from tests.serve.server import serving
 
 from .conftest import Tab, bring, conversation
-
-ASK = "How do I list the contents of a tar archive?"
-SAID = "body:not(.busy) .last .prose:not(:empty)"
-
-
-def ask(page: Any, text: str) -> None:
-    """Ask, and wait for the whole answer."""
-    before = page.locator(".message.assistant").count()
-    page.fill("#ask", text)
-    page.keyboard.press("Enter")
-    until(page, "(n) => document.querySelectorAll('.message.assistant').length > n", before)
-    page.wait_for_selector(SAID)
-
-
-def until(page: Any, expression: str, arg: Any = None) -> None:
-    """Wait until an expression, or a function of `arg`, is true; the page itself may evaluate no text."""
-    deadline = time.monotonic() + 60
-    while not page.evaluate(expression, arg):
-        assert time.monotonic() < deadline, expression
-        page.wait_for_timeout(30)
-
-
-def act(page: Any, message: str, label: str) -> None:
-    """Press a message's button: of the last "user" or "assistant"."""
-    node = page.locator(f".message.{message}").last
-    node.hover()
-    node.get_by_role("button", name=label, exact=True).click()
-
-
-def kept(url: str) -> list[dict[str, Any]]:
-    return list(httpx.get(f"{url}/api/conversations").json()["conversations"])
-
-
-def whole(url: str, id: str) -> dict[str, Any]:
-    return dict(httpx.get(f"{url}/api/conversations/{id}").json())
+from .visitor import ASK, SAID, act, ask, kept, until, whole
 
 
 def test_asked_answered_reloaded(tab: Tab) -> None:
@@ -120,16 +79,6 @@ def test_a_long_prompt_shows_how_much_of_it_is_read(
     assert {total for *_, total in read} == {tokens}
     assert page.locator(".reading").count() == 0
     tab.check()
-
-
-def png(size: tuple[int, int]) -> bytes:
-    image = Image.new("RGB", size, "#dfe7f5")
-    pen = ImageDraw.Draw(image)
-    for left in range(0, size[0], 60):
-        pen.rectangle((left, 20 + left % 90, left + 40, size[1] - 20), fill=(80, 90, 60 + left % 190))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.mark.long
@@ -341,150 +290,3 @@ def test_a_second_tab_sees_what_changes(tab: Tab, browser: Any) -> None:
     other.check()
     tab.check()
     context.close()
-
-
-@pytest.fixture
-def eyes(browser: Any, tmp_path: Path) -> Iterator[Tab]:
-    """A tab before a tiny model that sees."""
-    from tests.engine.seeing import build
-
-    build(tmp_path / "model")
-    history = History(tmp_path / "history.db")
-    with (
-        gemmary.load(tmp_path / "model", threads=1, streams=2, queue=4) as model,
-        serving(create_app(Models({"eyes": model}), None, history)) as url,
-    ):
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, permissions=["clipboard-read"])
-        yield Tab(context, url)
-        context.close()
-    history.close()
-
-
-DROP = """([text, name]) => {
-  const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
-  const data = new DataTransfer();
-  data.items.add(new File([bytes], name, { type: "image/png" }));
-  return data;
-}"""
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_pictures_picked_dropped_pasted_cut_and_sent(eyes: Tab, tmp_path: Path) -> None:
-    import base64
-
-    page = eyes.open()
-    page.click("#settings")
-    page.check("#pan_and_scan")
-    page.fill("#max_tokens", "8")
-    page.click("#panel .solid")
-    (tmp_path / "wide.png").write_bytes(png((1600, 600)))
-    (tmp_path / "huge.png").write_bytes(png((6000, 1200)))
-    (tmp_path / "text.png").write_text("no picture")
-    page.set_input_files("#files", [tmp_path / "wide.png", tmp_path / "huge.png"])
-    page.wait_for_selector("#thumbs li >> nth=1")
-    until(page, "document.querySelectorAll('#thumbs canvas.crop').length === 3 + 4")
-    sizes = page.evaluate("[...document.querySelectorAll('#thumbs img')].map((one) => one.naturalWidth)")
-    assert sizes == [1600, 3584], "what is huge is made smaller"
-    data = page.evaluate_handle(DROP, [base64.b64encode(png((300, 300))).decode(), "dropped.png"])
-    page.dispatch_event("body", "dragenter", {"dataTransfer": data})
-    assert page.is_visible("#drop")
-    page.dispatch_event("body", "drop", {"dataTransfer": data})
-    page.wait_for_selector("#thumbs li >> nth=2")
-    assert page.is_hidden("#drop")
-    page.evaluate(
-        """(data) => document.getElementById("ask").dispatchEvent(
-             new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }))""",
-        page.evaluate_handle(DROP, [base64.b64encode(png((200, 200))).decode(), "pasted.png"]),
-    )
-    page.wait_for_selector("#thumbs li >> nth=3")
-    page.set_input_files("#files", tmp_path / "text.png")
-    page.wait_for_selector("#banner.wrong")
-    assert "no picture" in page.text_content("#banner")
-    eyes.axe()
-    for name in ("huge.png", "pasted.png"):
-        page.get_by_role("button", name=f"Remove {name}").click()
-    assert page.locator("#thumbs li").count() == 2
-    sent: list[dict[str, Any]] = []
-    page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/completions") else None)
-    ask(page, "what is it")
-    parts = sent[0]["messages"][0]["content"]
-    assert [part["type"] for part in parts] == ["image_url", "image_url", "text"] and sent[0][
-        "pan_and_scan"
-    ] is True
-    decoded = Image.open(io.BytesIO(base64.b64decode(parts[0]["image_url"]["url"].split(",")[1])))
-    assert decoded.size == (1600, 600)
-    assert page.locator(".pictures img").count() == 2 and page.locator(".pictures canvas").count() == 3
-    page.reload()
-    until(
-        page, "[...document.querySelectorAll('.pictures img')].filter((one) => one.naturalWidth).length === 2"
-    )
-    ask(page, "and now")  # after the reload pictures come back from the server
-    assert sent[-1]["messages"][0]["content"][0]["image_url"]["url"] == parts[0]["image_url"]["url"]
-    eyes.axe()
-    eyes.check()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_full_queue_server_gone_and_key(tab: Tab) -> None:
-    page = tab.open()
-    refusals = iter([True, True, False])
-
-    def full(route: Any) -> None:
-        if next(refusals):
-            body = json.dumps({"error": {"message": "too many wait", "code": "queue_full"}})
-            route.fulfill(status=429, body=body, headers={"Retry-After": "1"})
-        else:
-            route.continue_()
-
-    page.route("**/v1/chat/completions", full, times=3)
-    page.fill("#ask", ASK)
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#banner.busy")
-    assert "All places are taken" in page.text_content("#banner")
-    page.wait_for_selector(SAID)
-    assert page.is_hidden("#banner")
-
-    page.context.set_offline(True)
-    page.fill("#ask", "Are you there?")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#banner.wrong")
-    assert "does not answer" in page.text_content("#banner")
-    assert page.input_value("#ask") == "Are you there?", "what was written is not lost"
-    page.context.set_offline(False)
-    until(page, "document.getElementById('banner').textContent.includes('back')")
-    page.keyboard.press("Enter")
-    until(page, "document.querySelectorAll('.message').length === 4")
-    page.wait_for_selector(SAID)
-
-    # an answer that breaks off is kept as far as it came, and can go on
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(
-        content_type="text/event-stream",
-        body='data: {"choices":[{"delta":{"content":"Half of it"}}]}\n\n'), times=1)  # fmt: skip
-    page.fill("#ask", "Once more")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".last .note button")
-    assert "cut off" in page.text_content(".last .note")
-    assert whole(tab.url, kept(tab.url)[0]["id"])["messages"][-1]["content"][0]["text"] == "Half of it"
-
-    def guarded(route: Any) -> None:
-        if route.request.headers.get("authorization") == "Bearer right":
-            route.continue_()
-        else:
-            route.fulfill(status=401, body=json.dumps({"error": {"message": "a key is needed"}}))
-
-    page.route("**/api/**", guarded)
-    page.route("**/v1/**", guarded)
-    page.reload(wait_until="commit")
-    page.wait_for_selector("#question[open]")
-    tab.axe()
-    page.fill("#question-value", "wrong")
-    page.keyboard.press("Enter")
-    until(page, "document.getElementById('question-text').textContent.includes('does not know')")
-    page.fill("#question-value", "right")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".last .note button")
-    page.reload()
-    page.wait_for_selector(".last .note button")
-    tab.check()

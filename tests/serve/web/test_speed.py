@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .conftest import Tab, bring, conversation
-from .test_journey import SAID, until
+from .visitor import SAID, until
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ from gemmary.serve.history import History
 from gemmary.serve.models import Models
 
 from .conftest import Tab, bring, conversation
-from .test_journey import ASK, SAID, act, ask, kept, until, whole
+from .visitor import ASK, SAID, act, ask, kept, until, whole
 
 FREE = {"temperature": 4, "top_k": 0, "top_p": 1}  # so free a model finds no end
 WRITING = "document.querySelector('.writing .prose')?.textContent.length > 40"
