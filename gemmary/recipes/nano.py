@@ -4,12 +4,12 @@
 
 Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
 true of which picture; tower and decoder, on names, then on words, then on conversations; the tower frozen,
-and the decoder on; then both on all of it together, twice; the files; an exam; the card. Every stage leaves
+and the decoder on; then both on all of it together; the files; an exam; the card. Every stage leaves
 its result in the folder and is skipped where that is there already; training goes on from its checkpoint.
 
     python -m gemmary.recipes.nano --data ../shared/data --out runs/again --repeat gemmary/bundled
 
-trains the last stage once more, from the two files that it left before.
+trains the last two stages once more, from the two files that it left before.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ from .results import in_a_sentence, leave, leave_arrays, leave_text
 from .sight import SPELLED, Naming, Pairing, Seeing, Showing
 from .together import DRILLED, Mixing, learn_together
 
-SEEING = ("pairs", "named", "spelled", "tuned", "shown", "together", "drilled")  # folders of stages of eyes
+SEEING = (  # folders of stages with pictures
+    "pairs", "named", "spelled", "tuned", "shown", "together", "drilled", "settled",
+)  # fmt: skip
 # Before the long phase, and before it sees.
 STUDENT = replace(NANO, context=1024, rope_global=Rope(NANO.rope_global.theta), vision=None)
 TEACHER = replace(STUDENT, name="nano-teacher", width=384, heads=6, kv_heads=2, ffn=1056, global_layers=None)
@@ -89,6 +91,16 @@ DRILLING = Mixing(
     cut=1.0,
     text_share=0.2,
 )
+SETTLED = Learning(peak=5e-4, warmup=20, cooldown=780)
+SETTLING = Mixing(  # what was asked less than before comes back: text
+    Plan(steps=800, learning=SETTLED),
+    pictures=5_500,
+    collages=100,
+    tiles=2_000,
+    shares=DRILLED,
+    cut=1.0,
+    text_share=0.6,
+)
 EXAM = Exam()
 
 
@@ -113,6 +125,7 @@ class Settings:
     showing: Showing = SHOWING
     mixing: Mixing = MIXING
     drilling: Mixing = DRILLING
+    settling: Mixing = SETTLING
     held_pages: int = 80
     vocabulary_conversations: int = 40_000
     exam: Exam = EXAM
@@ -120,7 +133,7 @@ class Settings:
 
     @property
     def shown_before(self) -> int:
-        """Pictures of the gallery that no longer are new to the last stage."""
+        """Pictures of the gallery that no longer are new to the last two stages."""
         paired = self.pairing.plan.steps * self.pairing.batch
         return paired + sum(how.pictures for how in (self.tuning, self.showing, self.mixing))
 
@@ -167,10 +180,10 @@ class Nano:
 
     def see(self, text: TextModule) -> bool:
         """Eyes: phrases; names of tiles; answers with the tower learning too, then with the tower frozen; all
-        of it together, and once more with more of what was still misread.
+        of it together, once more with more of what was still misread, and with more text.
         """
         settings, seeing = self.settings, self._seeing(text)
-        pairs, named, spelled, tuned, shown, together, drilled = SEEING
+        pairs, named, spelled, tuned, shown, together, *_ = SEEING
         self.tower = new_tower(seeing.vision, text.config.width, settings.seed)
 
         def show(stage: str, how: Showing, frozen: bool) -> bool:
@@ -183,18 +196,18 @@ class Nano:
             and show(tuned, settings.tuning, frozen=False)
             and show(shown, settings.showing, frozen=True)
             and self._mix(seeing, text, settings.mixing, together)
-            and self._mix(seeing, text, settings.drilling, drilled)
+            and self._drill(seeing, text)
         )
 
     def repeat(self, files: Path) -> bool:
-        """The last stage alone, from the two files that an earlier run left; False if interrupted."""
+        """The last two stages alone, from the two files that an earlier run left; False if interrupted."""
         checkpoint, settings = open_checkpoint(files / TEXT_FILE), self.settings
         if checkpoint.vision is None:
             raise ModelFileError(files / TEXT_FILE, f"has no eyes: {EYES_FILE} is missing beside it")
         text, self.tower = stored_decoder(checkpoint, settings.row), stored_tower(checkpoint.vision)
         seeing = self._seeing(text)
         seeing.unseen(settings.shown_before)
-        if not self._mix(seeing, text, settings.drilling, SEEING[-1]):
+        if not self._drill(seeing, text):
             return False
         self.release(text)
         return True
@@ -202,6 +215,12 @@ class Nano:
     def _seeing(self, text: TextModule) -> Seeing:
         settings = self.settings
         return Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
+
+    def _drill(self, seeing: Seeing, text: TextModule) -> bool:
+        """What was still misread; then more text again."""
+        *_, drilled, settled = SEEING
+        drilling, settling = self.settings.drilling, self.settings.settling
+        return self._mix(seeing, text, drilling, drilled) and self._mix(seeing, text, settling, settled)
 
     def _mix(self, seeing: Seeing, text: TextModule, how: Mixing, stage: str) -> bool:
         return learn_together(seeing, text, self.tower, how, self._talk(stage), stage)
@@ -230,7 +249,7 @@ class Nano:
 
 
 def made(data: Path, out: Path, settings: Settings, files: Path | None) -> bool:
-    """All stages, or the last one from the files of an earlier run; False if interrupted."""
+    """All stages, or the last two from the files of an earlier run; False if interrupted."""
     if files is None:
         return Nano(data, out, settings).run()
     out.mkdir(parents=True, exist_ok=True)
@@ -247,7 +266,7 @@ def main() -> None:
         "--repeat",
         type=Path,
         metavar="FOLDER",
-        help="train the last stage alone, from the files in this folder",
+        help="train the last two stages alone, from the files in this folder",
     )
     arguments = parser.parse_args()
     with in_a_sentence():

@@ -61,6 +61,7 @@ SETTINGS = Settings(
     tuning=Showing(SHORT, pictures=24), showing=Showing(SHORT, pictures=24),
     mixing=Mixing(SHORT, pictures=24, collages=4, tiles=6, kinds=(("thing", 2), ("sign", 2))),
     drilling=Mixing(SHORT, pictures=24, collages=4, tiles=6, kinds=(("sign", 2),), cut=1.0),
+    settling=Mixing(SHORT, pictures=12, collages=2, tiles=6, kinds=(("sign", 2),), text_share=0.6),
     vocabulary_conversations=300, held_pages=2, exam=Exam(questions=4, rows=3, pictures=1),
 )  # fmt: skip
 pytestmark = pytest.mark.timeout(600)  # seconds, on a machine that has nothing else to do
@@ -123,19 +124,19 @@ def test_a_run_that_is_cut_in_its_last_stage_goes_on(
 ) -> None:
     """After the restart `shown` comes from its folder, and `together` must see the very rows that it saw."""
     out = tmp_path / "out"
-    shutil.copytree(made, out, ignore=shutil.ignore_patterns("shown", "together", "drilled"))
+    shutil.copytree(made, out, ignore=shutil.ignore_patterns("shown", *SEEING[-3:]))
     with monkeypatch.context() as patch:
         patch.setattr(SightTask, "parts", stopping_at(2, out / "shown" / "weights.safetensors"))
         assert not Nano(data, out, SETTINGS).run()
     assert (out / "together" / "step-00000003").exists()
     assert not (out / "together" / "weights.safetensors").exists()
     assert Nano(data, out, SETTINGS).run()
-    for stage in ("shown", "together", "drilled"):
+    for stage in SEEING[-4:]:
         path = Path(stage, "weights.safetensors")
         assert (out / path).read_bytes() == (made / path).read_bytes(), stage
 
 
-def test_the_last_stage_can_be_had_again_from_the_files(made: Path, data: Path, tmp_path: Path) -> None:
+def test_the_last_stages_can_be_had_again_from_the_files(made: Path, data: Path, tmp_path: Path) -> None:
     assert run(data, tmp_path, SETTINGS, made)
     first, again = (
         json.loads((out / "drilled" / "run.json").read_text(encoding="utf-8"))["data"]

@@ -46,7 +46,13 @@ def test_sets_that_are_joined_keep_their_pictures() -> None:
     joined = Joined(first, second)
     assert len(joined) == 5
     assert joined.read(np.array([4, 1, 0, 2]))[:, 0, 0, 0].tolist() == [9, 7, 2, 3]
+    assert joined.read(np.array([], np.int64)).shape == (0, 3, 2, 2)
     assert joined.digest not in (Joined(second, first).digest, Joined(first).digest)
+
+
+def test_rows_without_pictures_show_none() -> None:
+    views = Views(Gallery(SEED), [View(1, "word", 0)], 28)
+    assert Joined(views, views).read(np.array([], np.int64)).shape == (0, 3, 28, 28)
 
 
 def test_views_of_other_pictures_are_other_data() -> None:
