@@ -4,8 +4,9 @@
 
 Vocabulary; a teacher; the student that learns from it; longer texts; a tower that learns which phrases are
 true of which picture; tower and decoder, on names, then on words, then on conversations; the tower frozen,
-and the decoder on; then both on all of it together; the files; an exam; the card. Every stage leaves
-its result in the folder and is skipped where that is there already; training goes on from its checkpoint.
+and the decoder on; then both on all of it together, thrice; the mean of the last two; the files; an exam; the
+card. Every stage leaves its result in the folder and is skipped where that is there already; training goes on
+from its last checkpoint.
 
     python -m gemmary.recipes.nano --data ../shared/data --out runs/again --repeat gemmary/bundled
 
@@ -39,8 +40,8 @@ from .network import decoder, new_tower, stored_decoder, stored_tower
 from .pictures import Gallery
 from .release import EYES_FILE, SCORES, TEXT_FILE, Exam, Release, stored_vocabulary
 from .results import in_a_sentence, leave, leave_arrays, leave_text
-from .sight import SPELLED, Naming, Pairing, Seeing, Showing
-from .together import DRILLED, Mixing, learn_together
+from .sight import SPELLED, Naming, Pairing, Seeing, Showing, take
+from .together import DRILLED, Mixing, learn_together, mean
 
 SEEING = (  # folders of stages with pictures
     "pairs", "named", "spelled", "tuned", "shown", "together", "drilled", "settled",
@@ -217,10 +218,13 @@ class Nano:
         return Seeing(Gallery(settings.seed), text.config, self.tokenizer, self.out, settings.row)
 
     def _drill(self, seeing: Seeing, text: TextModule) -> bool:
-        """What was still misread; then more text again."""
+        """What was still misread; then more text again; then halfway between both."""
         *_, drilled, settled = SEEING
         drilling, settling = self.settings.drilling, self.settings.settling
-        return self._mix(seeing, text, drilling, drilled) and self._mix(seeing, text, settling, settled)
+        if not (self._mix(seeing, text, drilling, drilled) and self._mix(seeing, text, settling, settled)):
+            return False
+        take(text, self.tower, mean(*(load_file(self.out / stage / WEIGHTS) for stage in (drilled, settled))))
+        return True
 
     def _mix(self, seeing: Seeing, text: TextModule, how: Mixing, stage: str) -> bool:
         return learn_together(seeing, text, self.tower, how, self._talk(stage), stage)

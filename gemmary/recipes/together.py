@@ -30,6 +30,7 @@ from ..train.pictures import Pictures
 from ..train.sight_task import SightTask
 from .pictures import Gallery, Kind, fonts
 from .pictures.drawn import Plan as Known
+from .results import Weights
 from .sight import Seeing, Talk, asked_of, learnt, mixed, taken
 
 STRIPS = ("banner", "roll")  # kinds that pan & scan cuts
@@ -164,6 +165,15 @@ def _conversations(
         asked = asked_of(known, dice, 0.0 if cut else how.described)  # a long page has no room for all of it
         documents.append(writer.document(asked, own, seeing.row))
     return documents, views
+
+
+def mean(one: Weights, other: Weights) -> Weights:
+    """Halfway between two models, of which one came from the other by a little training.
+
+    What each does better than the other is mostly kept (Wortsman et al. 2021, arXiv 2109.01903).
+    """
+    half = np.float32(0.5)
+    return {name: half * values + half * other[name] for name, values in one.items()}
 
 
 def crops_of(known: Known) -> list[Box]:

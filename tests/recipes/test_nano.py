@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from gemmary.config import VisionConfig
 from gemmary.engine.load import load
@@ -95,6 +96,18 @@ def test_the_model_answers_and_looks(made: Path) -> None:
         assert model.config.vision == EYES
         assert model.config.rope_global.factor == 8.0 and model.config.context == 8 * SETTINGS.row
     assert 1 <= len(reply.ids) <= 8
+
+
+def test_what_is_shipped_lies_halfway_between_the_last_two_stages(made: Path) -> None:
+    drilled, settled = (load_file(made / stage / "weights.safetensors") for stage in SEEING[-2:])
+    shipped = open_checkpoint(made / "nano.gguf")
+    name = "layers.0.attn_norm"
+    assert not np.array_equal(drilled[name], settled[name])
+    np.testing.assert_allclose(shipped.gain(name), 1 + (drilled[name] + settled[name]) / 2, atol=1e-6)
+    assert shipped.vision is not None
+    bias = "layers.0.fc1.bias"
+    halfway = (drilled[f"eyes.{bias}"] + settled[f"eyes.{bias}"]) / 2
+    np.testing.assert_allclose(shipped.vision.tensors[bias].values(), halfway, atol=1e-6)
 
 
 def test_scores_and_card_agree(made: Path) -> None:

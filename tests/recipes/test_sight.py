@@ -101,7 +101,12 @@ def test_a_tower_does_not_go_on_with_pairs_of_another_kind(tokenizer: Tokenizer,
 
 def test_some_pictures_are_described_as_a_whole() -> None:
     known = Known(
-        "A dog.", (Ask(("a",), "What?", "A dog."), Ask(("b",), "Where?", "There.")), nothing, blank, ()
+        "A dog.",
+        (Ask(("a",), "What?", "A dog."), Ask(("b",), "Where?", "There.")),
+        nothing,
+        blank,
+        (),
+        (8, 8),
     )
     lists = [asked_of(known, random.Random(seed)) for seed in range(200)]
     described = [exchanges for exchanges in lists if len(exchanges) == 3]
