@@ -45,7 +45,7 @@ class Eyes:
 
     def __init__(self, lab: Lab, quick: bool) -> None:
         self.lab = lab
-        self.trained, self.held = (24, 48) if quick else (4000, 320)  # tiles of each kind
+        self.trained, self.held = (24, 96) if quick else (4000, 320)  # tiles of each kind
         self.batch = 2 if quick else 16  # collages of a step
         self.steps = 2 if quick else 400
         self.eyes = VisionConfig(width=96, layers=3, heads=3, ffn=192, image=SIDES[0], patch=8, tokens=16)
