@@ -69,7 +69,8 @@ class Collages:
 
     def read(self, numbers: Ints) -> npt.NDArray[np.uint8]:
         """Pixels [n, 3, S, S]."""
-        return np.concatenate([self._made(int(number)).pixels for number in numbers])
+        made = [self._made(int(number)).pixels for number in numbers]
+        return np.concatenate(made or [self._made(0).pixels[:0]])
 
     def _made(self, number: int) -> Tiles:
         which, at = divmod(number, self._count)

@@ -65,6 +65,7 @@ TUNED = Learning(peak=1.5e-3, warmup=30, cooldown=0)
 SHOWN = Learning(peak=1.5e-3, warmup=20, cooldown=1000)
 MIXED = Learning(peak=1.5e-3, warmup=20, cooldown=2700)
 REPEATED = Learning(peak=1e-3, warmup=20, cooldown=5980)
+SETTLED = Learning(peak=5e-4, warmup=20, cooldown=780)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,6 @@ DRILLING = Mixing(
     cut=1.0,
     text_share=0.2,
 )
-SETTLED = Learning(peak=5e-4, warmup=20, cooldown=780)
 SETTLING = Mixing(  # what was asked less than before comes back: text
     Plan(steps=800, learning=SETTLED),
     pictures=5_500,

@@ -16,7 +16,6 @@ from ..config import Config
 from ..engine.load import load
 from ..engine.model import Model
 from ..formats import FORMATS
-from ..inputs import vocabulary as pieces
 from ..inputs.crops import PanAndScan
 from ..inputs.sentencepiece_model import read_model, write_model
 from ..inputs.tokenizer import Tokenizer
@@ -27,7 +26,7 @@ from ..weights.checkpoint import open_checkpoint
 from ..weights.save import write_gguf
 from ..weights.savevision import pack_tower, write_mmproj
 from ..weights.tensor import Tensor
-from ..weights.tokenizerfiles import read_vocabulary
+from ..weights.tokenizerfiles import pieces_of, read_vocabulary
 from ..weights.vocabulary import Vocabulary
 from .conversation import FAMILIAR, KNOWN, OTHER
 from .corpus import Corpus
@@ -140,8 +139,7 @@ class Release:
 
 def stored_vocabulary(files: Path) -> bytes:
     """The content of tokenizer.model, as the decoder's file in a folder has it. ModelFileError."""
-    found = read_vocabulary(open_checkpoint(files / TEXT_FILE))
-    return write_model(pieces.Vocabulary(TEXT_FILE, found.tokens, found.types, found.scores))
+    return write_model(pieces_of(read_vocabulary(open_checkpoint(files / TEXT_FILE))))
 
 
 def packed(text: Weights) -> dict[str, Tensor]:

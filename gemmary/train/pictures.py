@@ -28,7 +28,10 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, numbers: Ints) -> npt.NDArray[Any]:
-        """Those with these numbers: pixels [n, 3, S, S], or pooled features [n, tokens, D]."""
+        """Those with these numbers: pixels [n, 3, S, S], or pooled features [n, tokens, D].
+
+        n is 0 for rows that are all text.
+        """
         ...
 
 

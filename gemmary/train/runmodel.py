@@ -10,7 +10,6 @@ import torch
 
 from ..config import Config
 from ..errors import GemmaryError
-from ..inputs import vocabulary as pieces
 from ..inputs.sentencepiece_model import write_model
 from ..inputs.tokenizer import Tokenizer
 from ..model.modules import TextModule
@@ -18,7 +17,7 @@ from ..ops.trainable import Trainable
 from ..weights.assemble import stored_text
 from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.hub import locate
-from ..weights.tokenizerfiles import chat_template, read_vocabulary
+from ..weights.tokenizerfiles import chat_template, pieces_of, read_vocabulary
 from .checkpoint import state_of
 from .data.shards import vocabulary_digest
 from .initial import initialise
@@ -57,8 +56,7 @@ def open_source(plan: RunPlan, name: str, key: str) -> Source:
         found = read_vocabulary(checkpoint)
     except GemmaryError as error:
         raise PlanError(f"{plan.path}: {key}: {error}") from error
-    whole = pieces.Vocabulary("the vocabulary", found.tokens, found.types, found.scores)
-    return Source(checkpoint, write_model(whole), chat_template(checkpoint))
+    return Source(checkpoint, write_model(pieces_of(found)), chat_template(checkpoint))
 
 
 def text_config(plan: RunPlan, origin: Source | None, vocabulary: int) -> Config:

@@ -111,9 +111,14 @@ def special_ids(vocabulary: Vocabulary) -> dict[str, object]:
     return dict(zip(IDS, (vocabulary.bos, list(vocabulary.stops), vocabulary.padding), strict=True))
 
 
+def pieces_of(vocabulary: Vocabulary) -> pieces.Vocabulary:
+    """What tokenizer.model says of a vocabulary."""
+    return pieces.Vocabulary("the vocabulary", vocabulary.tokens, vocabulary.types, vocabulary.scores)
+
+
 def write_tokenizer(folder: Path, vocabulary: Vocabulary, template: str | None) -> None:
     """tokenizer.model, tokenizer.json and the settings that transformers reads beside them."""
-    whole = pieces.Vocabulary("the vocabulary", vocabulary.tokens, vocabulary.types, vocabulary.scores)
+    whole = pieces_of(vocabulary)
     named = {
         "bos_token": vocabulary.bos, "eos_token": vocabulary.eos, "unk_token": vocabulary.unknown,
         "pad_token": vocabulary.padding, "mask_token": whole.find("<mask>"),

@@ -72,6 +72,7 @@ def test_collages_are_numbers_too() -> None:
     alone = [Collages([(tiles, 2)], 3, 1), Collages([(tiles, 4)], 3, 1)]
     both = Collages([(tiles, 2), (tiles, 4)], 3, 1)
     assert len(both) == 6
+    assert both.read(np.array([], np.int64)).shape == (0, 3, *both.read(np.array([0])).shape[2:])
     for number in range(6):
         part, at = alone[number // 3], number % 3
         wanted, found = part.read(np.array([at], np.int32)), both.read(np.array([number], np.int32))

@@ -132,7 +132,7 @@ def test_training_lowered_the_loss(made: Path) -> None:
     assert first[0] > 6 > first[-1] > second[-1]
 
 
-def test_a_run_that_is_cut_in_its_last_stage_goes_on(
+def test_a_run_that_is_cut_while_it_learns_to_see_goes_on(
     made: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the restart `shown` comes from its folder, and `together` must see the very rows that it saw."""

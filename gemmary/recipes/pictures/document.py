@@ -41,7 +41,7 @@ class Document:
         def paint(dice: random.Random) -> Image.Image:
             return page.sheet(rows, self.shape, held, dice, self.mono, self.largest)
 
-        asks = asked(self.facts, self.language, MOST_HELD if held else MOST, dice)
+        asks = asked(self.facts, self.language, held, dice)
         return Plan(self.caption, asks, self.facts.get, paint, phrases(self.rows), self.shape)
 
 
@@ -62,9 +62,9 @@ def phrases(rows: list[Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.casefold() for text in (*cells, *lines)))
 
 
-def asked(facts: dict[Topic, str], language: str, most: int, dice: random.Random) -> tuple[Ask, ...]:
+def asked(facts: dict[Topic, str], language: str, held: bool, dice: random.Random) -> tuple[Ask, ...]:
     """Questions on some of the facts."""
-    topics = dice.sample(list(facts), min(most, len(facts)))
+    topics = dice.sample(list(facts), min(MOST_HELD if held else MOST, len(facts)))
     return tuple(Ask(topic, question(topic, language, dice), facts[topic]) for topic in topics)
 
 

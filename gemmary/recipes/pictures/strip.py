@@ -15,7 +15,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from . import page
-from .document import MOST, MOST_HELD, asked, mirrored
+from .document import asked, mirrored
 from .drawn import Plan, Topic
 from .page import Row
 from .receipt import goods, purchase
@@ -59,7 +59,7 @@ def plan(
     def paint(dice: random.Random) -> Image.Image:
         return painted(panels, size, held, dice)
 
-    asks = asked(content.facts, language, MOST_HELD if held else MOST, dice)
+    asks = asked(content.facts, language, held, dice)
     return Plan(content.caption, asks, content.facts.get, paint, ("a long page",), size)
 
 

@@ -28,7 +28,8 @@ LAYOUTS = (
     Layout("name", ("age", "points")),
     Layout("item", ("number", "price")),
 )
-TRAINED = (*LAYOUTS, *LAYOUTS[-2:], *LAYOUTS[-2:])  # where names may stand between other columns
+BROAD = tuple(layout for layout in LAYOUTS if len(layout.columns) > 1)  # names may stand between columns
+TRAINED = (*LAYOUTS, *BROAD, *BROAD)
 VALUES: Mapping[str, Callable[[str, random.Random], str]] = {
     "points": lambda language, dice: str(dice.randrange(100)),
     "age": lambda language, dice: str(dice.randint(1, 99)),
